@@ -1,0 +1,52 @@
+"""Time, as a port: the wall clock of a live run, the market's own clock of a replay."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import trio
+
+
+class Clock(Protocol):
+    """Tells the time to the feed and to the end of a run; everybody else reads it in messages."""
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since 1970, UTC; never less than before."""
+        ...
+
+    def stamp(self, exchange_ns: int) -> int:
+        """Return when a frame that the exchange stamped `exchange_ns` came in."""
+        ...
+
+
+class WallClock:
+    """Starts at the system's time and goes on with trio's monotonic clock: a jump of the former changes nothing."""
+
+    def __init__(self) -> None:
+        self._start_ns = time.time_ns() - round(trio.current_time() * 1e9)
+
+    def now_ns(self) -> int:
+        """Return the time now."""
+        return self._start_ns + round(trio.current_time() * 1e9)
+
+    def stamp(self, exchange_ns: int) -> int:
+        """Return the time now: a live frame counts from when we have it."""
+        del exchange_ns
+        return self.now_ns()
+
+
+class MarketClock:
+    """Stands where the newest frame put it."""
+
+    def __init__(self, start_ns: int) -> None:
+        self._now_ns = start_ns
+
+    def now_ns(self) -> int:
+        """Return the newest frame's time."""
+        return self._now_ns
+
+    def stamp(self, exchange_ns: int) -> int:
+        """Return the frame's own time, or where the clock stands if that is later."""
+        self._now_ns = max(self._now_ns, exchange_ns)
+        return self._now_ns

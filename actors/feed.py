@@ -1,0 +1,341 @@
+"""The feed actor: keeps a session with the exchange's public feed, for ever, and says what comes in.
+
+A session is one connection: list the markets, subscribe, fetch missing candles by REST, then read. Any loss of it makes
+every book unknown until the next one is up. Silence is measured for each topic of each symbol: one that says nothing
+for longer than its budget is subscribed again, and if that does not help the connection is given up.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+import trio
+
+from actors.clock import Clock
+from actors.mailbox import Office
+from bot.config import FeedSettings
+from bot.control.view import FeedStatus
+from bot.core.flow import Stage
+from bot.core.instrument import Instrument
+from bot.core.messages import SECOND_NS, AnyMessage
+from bot.errors import ConnectionLost, ExchangeError, NotListed, ReplayBroken
+from bot.exchange.poloniex import wire
+from bot.exchange.poloniex.client import PublicClient
+from bot.exchange.poloniex.codec import (
+    CANDLE_CHANNELS,
+    PING,
+    decode_frame,
+    subscribe_text,
+    unsubscribe_text,
+)
+from bot.exchange.poloniex.market_data import BOOK, TICK_NS, TICKER, TRADES, MarketData, sent_ns
+from bot.exchange.transport import Backoff, WebSocket, keep_connected, open_websocket
+
+log: Final = logging.getLogger(__name__)
+
+END_OF_MARKET: Final = "end of market data"
+"""The simulated exchange closes with this reason when its recording has ended."""
+ACK_TIMEOUT_S: Final = 15.0
+FRAME_SILENCE_S: Final = 25.0
+"""Without any frame, pongs included, for so long the connection is dead, whatever TCP says."""
+WATCH_EVERY_S: Final = 1.0
+BOOK_RETRY_S: Final = 5.0
+BOOK_RETRIES_MAX: Final = 3
+HISTORY_MAX: Final = 500
+
+
+class MarketEnded(Exception):
+    """The simulated market has ended: every frame of it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What to watch, and where."""
+
+    ws_url: str
+    symbols: tuple[str, ...]
+    timeframes_ns: dict[str, tuple[int, ...]]
+    """By symbol, the bars that some strategy watches."""
+
+
+class Feed:
+    """One feed with its state. `run` is its only task that touches the market data."""
+
+    def __init__(
+        self,
+        market: Market,
+        client: PublicClient,
+        settings: FeedSettings,
+        clock: Clock,
+        office: Office,
+        status: FeedStatus,
+        *,
+        connect_timeout_s: float,
+        end_ns: int | None = None,
+        on_ready: Callable[[], None],
+    ) -> None:
+        """`end_ns`: stop before the first frame at or after it. `on_ready` is called when all is subscribed."""
+        self._market = market
+        self._client = client
+        self._settings = settings
+        self._clock = clock
+        self._office = office
+        self._status = status
+        self._end_ns = end_ns
+        self._on_ready = on_ready
+        self._connect_timeout_s = connect_timeout_s
+        self._data: MarketData | None = None
+        self._is_over = False
+        status.symbols = list(market.symbols)
+
+    async def run(self) -> str:
+        """Feed until the market ends; return why it did. Otherwise run until cancelled.
+
+        Raises:
+            NotListed: the exchange does not list a symbol that we were told to trade.
+            ReplayBroken: a lockstep replay lost its connection or a frame.
+
+        """
+        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s, random.random)
+        reason = ""
+        async with trio.open_nursery() as nursery:
+            if self._office.turns is None:
+                nursery.start_soon(self._keep_time)
+            try:
+                await keep_connected(self._run_session, backoff, self._on_lost)
+            except MarketEnded as ended:
+                reason = str(ended)
+            nursery.cancel_scope.cancel()
+        self._status.state, self._status.detail = "ended", reason
+        return reason
+
+    def _say(self, messages: Iterable[AnyMessage]) -> None:
+        for message in messages:
+            self._office.post(Stage.FEED, message)
+
+    async def _keep_time(self) -> None:
+        """Let time pass in messages, connected or not: orders travel, bars end, quotes grow old."""
+        while True:
+            if self._data is not None:
+                self._say(self._data.on_time(self._clock.now_ns()))
+            await trio.sleep(TICK_NS / SECOND_NS)
+
+    def _on_lost(self, error: ExchangeError, delay_s: float) -> None:
+        if self._data is not None:
+            self._say(self._data.lose_all(self._clock.now_ns(), "disconnected"))
+        self._status.state, self._status.detail = "lost", f"{error}; next try in {delay_s:.1f} s"
+        self._status.reconnects += 1
+        log.warning("feed lost: %s; next try in %.1f s", error, delay_s)
+
+    # --- a session
+
+    async def _run_session(self) -> None:
+        end: ConnectionLost | None = None
+        try:
+            await self._connect()
+        except* ConnectionLost as group:
+            end = _first(group)
+            if end.reason != END_OF_MARKET:
+                if self._office.turns is not None:
+                    raise ReplayBroken(f"the replay lost its connection: {end}") from end
+                raise
+        if end is not None:
+            raise MarketEnded(END_OF_MARKET)
+
+    async def _connect(self) -> None:
+        data = await self._list_markets()
+        async with open_websocket(self._market.ws_url, connect_timeout_s=self._connect_timeout_s) as socket:
+            session = _Session(socket, data, self._settings)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.keep_alive)
+                if self._office.turns is None:
+                    nursery.start_soon(session.watch_silence)
+                await self._subscribe(session)
+                await self._repair_candles(data)
+                self._status.state, self._status.detail = "live", ""
+                self._on_ready()
+                while not self._is_over:
+                    if self._office.turns is not None:
+                        # Lockstep: the next frame is taken when all that came of the last one is done and written.
+                        await self._office.turns.idle()
+                    await self._take_frame(session)
+                nursery.cancel_scope.cancel()
+        raise MarketEnded("the time is over")
+
+    async def _list_markets(self) -> MarketData:
+        """Ask what the exchange lists; its steps may have changed since the last session."""
+        try:
+            listed = await self._client.instruments()
+        except ExchangeError as error:
+            raise ConnectionLost(f"cannot list the markets: {error}") from error
+        missing = [symbol for symbol in self._market.symbols if symbol not in listed]
+        if missing:
+            raise NotListed(_not_listed(missing, listed))
+        ours = [listed[symbol] for symbol in self._market.symbols]
+        if self._data is None:
+            self._data = MarketData(ours, self._market.timeframes_ns)
+        self._say(self._data.list_instruments(ours, self._clock.now_ns()))
+        return self._data
+
+    async def _subscribe(self, session: _Session) -> None:
+        await session.subscribe_all()
+        try:
+            with trio.fail_after(ACK_TIMEOUT_S):
+                while session.unacknowledged:
+                    await self._take_frame(session)
+        except trio.TooSlowError:
+            channels = ", ".join(sorted(session.unacknowledged))
+            raise ConnectionLost(f"no answer to the subscription of {channels} in {ACK_TIMEOUT_S:g} s") from None
+
+    async def _repair_candles(self, data: MarketData) -> None:
+        """Fetch what strategies need to warm up, or missed while the connection was down."""
+        for instrument, timeframe_ns, done_ns in data.repairs():
+            now_ns = self._clock.now_ns()
+            oldest_ns = now_ns - self._settings.history_bars * timeframe_ns
+            start_ns = max(oldest_ns, done_ns + timeframe_ns) if done_ns >= 0 else oldest_ns
+            if start_ns >= now_ns:
+                continue
+            try:
+                candles = await self._client.candles(instrument, timeframe_ns, start_ns, now_ns, HISTORY_MAX)
+            except ExchangeError as error:
+                raise ConnectionLost(f"cannot fetch candles of {instrument.symbol}: {error}") from error
+            self._say(data.repair(instrument.symbol, timeframe_ns, candles, self._clock.now_ns()))
+
+    async def _take_frame(self, session: _Session) -> None:
+        raw = await session.socket.receive()
+        frame = decode_frame(raw)
+        exchange_ns = sent_ns(frame)
+        if exchange_ns is not None:
+            now_ns = self._clock.stamp(exchange_ns)
+            if self._end_ns is not None and now_ns >= self._end_ns:
+                self._is_over = True
+                return
+            self._status.frames += 1
+            if self._office.turns is not None:
+                self._say(session.data.on_time(now_ns))
+            self._say(session.data.handle(frame, now_ns))
+            self._status.gaps = session.data.gaps
+        await session.take(frame)
+
+
+class _Session:
+    """One connection: what it was asked for, what was heard on it, and when."""
+
+    def __init__(self, socket: WebSocket, data: MarketData, settings: FeedSettings) -> None:
+        self.socket = socket
+        self.data = data
+        self.unacknowledged: set[str] = set()
+        """Channels asked for and not yet confirmed."""
+        self._settings = settings
+        self._heard_s: dict[tuple[str, str], float] = {}
+        """(channel, symbol) to when it last said something."""
+        self._asked_again: set[tuple[str, str]] = set()
+        self._frame_s = trio.current_time()
+        self._book_tries: dict[str, tuple[int, float]] = {}
+        """Symbol to how often its lost book was asked for, and when last."""
+
+    async def subscribe_all(self) -> None:
+        """Ask for every channel of every symbol."""
+        self.unacknowledged = set(self.data.channels)
+        now_s = trio.current_time()
+        self._heard_s = {(channel, symbol): now_s for channel in self.data.channels for symbol in self.data.symbols}
+        await self.socket.send(subscribe_text(self.data.channels, self.data.symbols))
+
+    async def take(self, frame: wire.Frame) -> None:
+        """Note what was heard; answer a lost book by asking for it again."""
+        now_s = self._frame_s = trio.current_time()
+        match frame:
+            case wire.Subscribed():
+                self.unacknowledged.discard(frame.channel)
+            case wire.Refused():
+                log.warning("the exchange refused a request: %s", frame.message)
+            case wire.BookFrame():
+                self._note(BOOK, frame, now_s)
+                for symbol in sorted(self.data.broken):
+                    await self._ask_book_again(symbol, now_s)
+                for row in frame.data:
+                    if row.symbol not in self.data.broken:
+                        self._book_tries.pop(row.symbol, None)
+            case wire.TradesFrame():
+                self._note(TRADES, frame, now_s)
+            case wire.TickerFrame():
+                self._note(TICKER, frame, now_s)
+            case wire.CandlesFrame():
+                self._note(CANDLE_CHANNELS[frame.timeframe_ns], frame, now_s)
+            case _:
+                pass
+
+    def _note(
+        self,
+        channel: str,
+        frame: wire.BookFrame | wire.TradesFrame | wire.TickerFrame | wire.CandlesFrame,
+        now_s: float,
+    ) -> None:
+        for row in frame.data:
+            key = channel, row.symbol
+            if key in self._heard_s:
+                self._heard_s[key] = now_s
+                self._asked_again.discard(key)
+
+    async def _ask_book_again(self, symbol: str, now_s: float) -> None:
+        tries, last_s = self._book_tries.get(symbol, (0, -BOOK_RETRY_S))
+        if now_s - last_s < BOOK_RETRY_S:
+            return
+        if tries >= BOOK_RETRIES_MAX:
+            raise ConnectionLost(f"the book of {symbol} stayed broken after {tries} subscriptions")
+        self._book_tries[symbol] = tries + 1, now_s
+        log.warning("the book of %s is broken; subscribing to it again", symbol)
+        await self._ask_again(BOOK, symbol)
+
+    async def _ask_again(self, channel: str, symbol: str) -> None:
+        await self.socket.send(unsubscribe_text([channel], [symbol]))
+        await self.socket.send(subscribe_text([channel], [symbol]))
+
+    async def keep_alive(self) -> None:
+        """Ping; give the connection up when nothing at all comes back."""
+        while True:
+            await trio.sleep(self._settings.ping_interval_s)
+            silence_s = trio.current_time() - self._frame_s
+            if silence_s > max(FRAME_SILENCE_S, 2.5 * self._settings.ping_interval_s):
+                raise ConnectionLost(f"silent for {silence_s:.0f} s, not even a pong")
+            await self.socket.send(PING)
+
+    async def watch_silence(self) -> None:
+        """Ask again for a topic that is silent beyond its budget; a second time, give the connection up."""
+        while True:
+            await trio.sleep(WATCH_EVERY_S)
+            now_s = trio.current_time()
+            for (channel, symbol), heard_s in list(self._heard_s.items()):
+                budget_s = self._budget_s(channel)
+                if now_s - heard_s <= budget_s:
+                    continue
+                if (channel, symbol) in self._asked_again:
+                    raise ConnectionLost(f"{channel} of {symbol} silent for {budget_s:g} s, twice")
+                log.warning("%s of %s silent for %g s; subscribing again", channel, symbol, budget_s)
+                self._asked_again.add((channel, symbol))
+                self._heard_s[channel, symbol] = now_s
+                await self._ask_again(channel, symbol)
+
+    def _budget_s(self, channel: str) -> float:
+        settings = self._settings
+        return {
+            BOOK: settings.book_silence_s,
+            TRADES: settings.trades_silence_s,
+            TICKER: settings.ticker_silence_s,
+        }.get(channel, settings.candles_silence_s)
+
+
+def _first(group: BaseExceptionGroup[ConnectionLost]) -> ConnectionLost:
+    """Return one leaf of `group`: the end of the market if it is there."""
+    found = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in found if error.reason == END_OF_MARKET), found[0])
+
+
+def _not_listed(missing: list[str], listed: dict[str, Instrument]) -> str:
+    hints = [f"{symbol} (closest: {', '.join(get_close_matches(symbol, listed, 2)) or 'none'})" for symbol in missing]
+    return f"the exchange does not list {'; '.join(hints)}: change exchange.symbols"

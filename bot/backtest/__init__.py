@@ -1,0 +1,1 @@
+"""Runs over past markets: the live bot's own machines in a plain loop."""

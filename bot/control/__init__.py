@@ -1,0 +1,1 @@
+"""How a terminal and the daemon talk: records of the protocol, and a plain client for the command line."""

@@ -1,0 +1,197 @@
+"""The control socket's language: newline-delimited JSON, one tagged object a line, both ways.
+
+A screen says `Attach` and receives `Hello`, then a `View` whenever something changed (the newest wins, at
+most ten a second) and every `Note`, in order, with `Lost` where it read too slowly. Any client may send a
+`Command` and receives one `Reply`. Numbers are decimals in whole currency units, times nanoseconds since 1970
+UTC.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from bot.core.instrument import Side
+from bot.core.messages import OperatorVerb, RiskState
+from bot.core.orders import OrderState, OrderType
+from bot.errors import BadReply
+
+LINE_BYTES_MAX: Final = 64 * 1024
+"""Longest request a daemon reads; a longer one ends the connection."""
+
+VIEW_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Longest line a client reads."""
+
+
+ID_LENGTH_MAX: Final = 64
+"""Longest name of a request; the reply carries it back."""
+
+Verb = OperatorVerb | Literal["stop"]
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One line of the protocol."""
+
+
+class Attach(_Line, frozen=True, kw_only=True):
+    """Send me views and notes until I close."""
+
+
+class Status(_Line, frozen=True, kw_only=True):
+    """Send me one view."""
+
+
+class Command(_Line, frozen=True, kw_only=True):
+    """Do something. `verb` is an operator's, or `stop` to end the daemon."""
+
+    id: Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
+    verb: Verb
+
+
+Request = Attach | Status | Command
+
+
+class Hello(_Line, frozen=True, kw_only=True):
+    """Who answers."""
+
+    version: str
+    pid: int
+    mode: Literal["paper", "live"]
+    exchange: str
+    """Where prices come from, in words for the header: `poloniex`, `simulated (generated, seed 7)`, …"""
+    state_dir: str
+
+
+class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One coin that is held."""
+
+    symbol: str
+    quantity: Decimal
+    entry_price: Decimal
+    """Average price paid, fees left out."""
+    mark_price: Decimal | None
+    value: Decimal | None
+    unrealised_pnl: Decimal | None
+    realised_pnl: Decimal
+
+
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One order that works."""
+
+    client_id: str
+    strategy: str
+    symbol: str
+    side: Side
+    order_type: OrderType
+    price: Decimal | None
+    quantity: Decimal
+    filled: Decimal
+    state: OrderState
+    submitted_ns: int
+
+
+class FillRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of ours."""
+
+    ts_ns: int
+    strategy: str
+    symbol: str
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    fee_currency: str
+    is_maker: bool
+
+
+class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one market shows."""
+
+    symbol: str
+    bid: Decimal | None
+    ask: Decimal | None
+    age_ms: int | None
+    """Time since the last quote; None before the first, or while the book is lost."""
+
+
+class View(_Line, frozen=True, kw_only=True):
+    """Everything a screen shows, at one moment."""
+
+    ts_ns: int
+    feed: Literal["connecting", "live", "lost", "ended"]
+    feed_detail: str
+    quote_currency: str
+    equity: Decimal | None
+    """None while a held coin has no price."""
+    cash: Decimal
+    day_pnl: Decimal | None
+    drawdown_pct: Decimal
+    risk_state: RiskState
+    risk_cause: str
+    epoch: int
+    markets: tuple[MarketRow, ...]
+    positions: tuple[PositionRow, ...]
+    orders: tuple[OrderRow, ...]
+    fills: tuple[FillRow, ...]
+    """The latest 50, newest first."""
+    equity_history: tuple[tuple[int, Decimal], ...]
+    """(ts_ns, equity), oldest first, at most 240 points."""
+    counters: dict[str, int]
+    """frames, signals, orders, denied, fills, reconnects, …"""
+    progress: tuple[int, int] | None = None
+    """Events done and events in all, while a recording is played."""
+
+
+class Note(_Line, frozen=True, kw_only=True):
+    """Something that an operator would want to read. `text` is one plain line without control characters."""
+
+    ts_ns: int
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+class Lost(_Line, frozen=True, kw_only=True):
+    """You read too slowly: `count` notes were dropped here."""
+
+    count: int
+
+
+class Reply(_Line, frozen=True, kw_only=True):
+    """What came of a command."""
+
+    id: str
+    is_ok: bool
+    text: str
+
+
+Answer = Hello | View | Note | Lost | Reply
+
+# msgspec lets two others out: for bytes that are no UTF-8, and for brackets nested some thousand deep.
+_MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_request_decoder: Final = msgspec.json.Decoder(Request)
+_answer_decoder: Final = msgspec.json.Decoder(Answer)
+_encoder: Final = msgspec.json.Encoder(decimal_format="string")
+
+
+def encode(line: Request | Answer) -> bytes:
+    """Return `line` as one line of JSON with its line feed."""
+    return _encoder.encode(line) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Return what a client asked. Raises BadReply for anything else."""
+    try:
+        return _request_decoder.decode(line)
+    except _MALFORMED as error:
+        raise BadReply(f"not a request ({error})", line) from error
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Return what the daemon said. Raises BadReply for anything else."""
+    try:
+        return _answer_decoder.decode(line)
+    except _MALFORMED as error:
+        raise BadReply(f"not an answer ({error})", line) from error

@@ -1,0 +1,173 @@
+"""From the bookkeeper's integers to what a screen shows, in whole currency units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final, Literal
+
+from bot.control.protocol import FillRow, MarketRow, Note, OrderRow, PositionRow, View
+from bot.core import messages as m
+from bot.core.bookkeeper import Bookkeeper
+from bot.core.instrument import ATOM_SCALE, Side, decimal_of
+from bot.core.orders import OrderRecord, OrderState
+
+_PERCENT: Final = 100
+
+
+@dataclass(slots=True)
+class FeedStatus:
+    """How the feed is; owned and written by the feed actor."""
+
+    state: Literal["connecting", "live", "lost", "ended"] = "connecting"
+    detail: str = ""
+    frames: int = 0
+    """Frames with market data, since the start."""
+    reconnects: int = 0
+    bad_frames: int = 0
+    gaps: int = 0
+    symbols: list[str] = field(default_factory=list[str])
+
+
+def money(atoms: int) -> Decimal:
+    """Return atoms as whole currency units."""
+    return decimal_of(atoms, ATOM_SCALE)
+
+
+def make_view(
+    keeper: Bookkeeper, feed: FeedStatus, signals: int, now_ns: int, progress: tuple[int, int] | None
+) -> View:
+    """Return the whole state at one moment."""
+    ledger = keeper.ledger
+    equity = keeper.equity_atoms
+    marked = ledger.equity
+    day_pnl: Decimal | None = None
+    drawdown_pct = Decimal(0)
+    if equity is not None and marked is not None:
+        day_pnl = money(equity - marked.day_start_atoms)
+        peak = max(marked.peak_atoms, equity)
+        drawdown_pct = Decimal(_PERCENT * (peak - equity)) / peak if peak > 0 else drawdown_pct
+    return View(
+        ts_ns=now_ns,
+        feed=feed.state,
+        feed_detail=feed.detail,
+        quote_currency=ledger.quote,
+        equity=None if equity is None else money(equity),
+        cash=money(ledger.cash_atoms),
+        day_pnl=day_pnl,
+        drawdown_pct=round(drawdown_pct, 4),
+        risk_state=ledger.risk_state,
+        risk_cause=ledger.risk_cause,
+        epoch=ledger.epoch,
+        markets=tuple(_market_row(keeper, symbol, now_ns) for symbol in feed.symbols),
+        positions=tuple(
+            _position_row(keeper, symbol)
+            for symbol, position in sorted(ledger.positions.items())
+            if position.base_atoms or position.realised_atoms
+        ),
+        orders=tuple(_order_row(keeper, record) for record in ledger.live_orders),
+        fills=tuple(_fill_row(keeper, booked) for booked in keeper.fills),
+        equity_history=tuple((ts_ns, money(atoms)) for ts_ns, atoms in keeper.equity_history),
+        counters={
+            "frames": feed.frames,
+            "signals": signals,
+            **keeper.counts,
+            "reconnects": feed.reconnects,
+            "gaps": feed.gaps,
+            "bad_frames": feed.bad_frames,
+        },
+        progress=progress,
+    )
+
+
+def _market_row(keeper: Bookkeeper, symbol: str, now_ns: int) -> MarketRow:
+    quote = keeper.quotes.get(symbol)
+    instrument = keeper.ledger.instruments.get(symbol)
+    if quote is None or instrument is None:
+        return MarketRow(symbol=symbol, bid=None, ask=None, age_ms=None)
+    return MarketRow(
+        symbol=symbol,
+        bid=instrument.price(quote.bid_ticks),
+        ask=instrument.price(quote.ask_ticks),
+        age_ms=max(0, now_ns - quote.ts_ns) // 1_000_000,
+    )
+
+
+def _position_row(keeper: Bookkeeper, symbol: str) -> PositionRow:
+    instrument = keeper.ledger.instruments[symbol]
+    position = keeper.ledger.positions[symbol]
+    mark = keeper.marks.get(symbol)
+    value = None if mark is None else instrument.value_atoms(position.base_atoms, mark)
+    quantity = decimal_of(position.base_atoms, ATOM_SCALE)
+    cost = money(position.cost_atoms)
+    return PositionRow(
+        symbol=symbol,
+        quantity=quantity,
+        entry_price=round(cost / quantity, instrument.price_scale) if quantity else Decimal(0),
+        mark_price=None if mark is None else instrument.price(mark),
+        value=None if value is None else money(value),
+        unrealised_pnl=None if value is None else money(value - position.cost_atoms),
+        realised_pnl=money(position.realised_atoms),
+    )
+
+
+def _order_row(keeper: Bookkeeper, record: OrderRecord) -> OrderRow:
+    intent = record.intent
+    instrument = keeper.ledger.instruments[intent.symbol]
+    is_leaving = record.is_cancel_requested and not record.state.is_final
+    return OrderRow(
+        client_id=intent.client_id,
+        strategy=intent.strategy,
+        symbol=intent.symbol,
+        side=intent.side,
+        order_type=intent.order_type,
+        price=None if intent.price_ticks is None else instrument.price(intent.price_ticks),
+        quantity=instrument.quantity(intent.qty_lots),
+        filled=instrument.quantity(record.filled_lots),
+        state=OrderState.PENDING_CANCEL if is_leaving else record.state,
+        submitted_ns=record.submitted_ns,
+    )
+
+
+def _fill_row(keeper: Bookkeeper, booked: m.FillBooked) -> FillRow:
+    fill = booked.fill
+    instrument = keeper.ledger.instruments[fill.symbol]
+    return FillRow(
+        ts_ns=fill.ts_ns,
+        strategy=booked.strategy,
+        symbol=fill.symbol,
+        side=fill.side,
+        price=instrument.price(fill.price_ticks),
+        quantity=instrument.quantity(fill.qty_lots),
+        fee=decimal_of(fill.fee_atoms, ATOM_SCALE),
+        fee_currency=instrument.base if fill.side is Side.BUY else instrument.quote,
+        is_maker=fill.is_maker,
+    )
+
+
+def note_of(keeper: Bookkeeper, fact: m.AnyMessage) -> Note | None:
+    """Return the line that an operator reads about `fact`, or None where a table shows it already."""
+    level: Literal["info", "warning", "error"] = "info"
+    match fact:
+        case m.Fill():
+            instrument = keeper.ledger.instruments[fact.symbol]
+            role = "maker" if fact.is_maker else "taker"
+            verb = "bought" if fact.side is Side.BUY else "sold"
+            price, quantity = instrument.price(fact.price_ticks), instrument.quantity(fact.qty_lots)
+            text = f"{verb} {quantity:f} {fact.symbol} at {price:f} ({role})"
+        case m.OrderDenied():
+            level, text = "warning", f"denied {fact.side} by {fact.reason}: {fact.detail} ({fact.strategy})"
+        case m.OrderEvent() if fact.state in (OrderState.REJECTED, OrderState.FAILED, OrderState.EXPIRED):
+            level, text = "warning", f"order {fact.client_id} on {fact.symbol} {fact.state}: {fact.reason}"
+        case m.RiskStateChanged():
+            level = "info" if fact.state is m.RiskState.NORMAL else "error"
+            text = f"risk is {fact.state} by {fact.cause}: {fact.detail}"
+        case m.OperatorAnswered() if fact.detail:
+            level, text = "warning", f"{fact.verb}: {fact.detail}"
+        case m.SessionStarted():
+            text = f"session {fact.epoch} started"
+        case m.SessionEnded():
+            text = f"session ended: {fact.reason}"
+        case _:
+            return None
+    return Note(ts_ns=fact.ts_ns, level=level, text=text)

@@ -1,0 +1,101 @@
+"""Who hears what: the routing table, and the plain scheduler that needs no actors.
+
+The same table serves the actors (`actors/system.py`) and `Fifo`, which runs the same machines in one loop: each
+message goes to its readers in the order in which messages were posted. In lockstep the actors keep that very order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final, Protocol
+
+from bot.core import messages as m
+
+
+class Stage(StrEnum):
+    """The actors, by what they own."""
+
+    FEED = "feed"
+    STRATEGY = "strategy"
+    RISK_GATE = "risk_gate"
+    PERSISTENCE = "persistence"
+    EXECUTOR = "executor"
+    CONTROL = "control"
+
+
+class Machine(Protocol):
+    """The pure part of an actor: it never waits, reads a clock or draws a random number."""
+
+    def handle(self, message: m.AnyMessage) -> Iterable[m.AnyMessage]:
+        """Return what is to be said after `message`, in order."""
+        ...
+
+
+_F, _S, _R, _P, _E, _C = Stage
+ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
+    _F: {
+        m.InstrumentListed: (_P, _S, _R, _E),
+        m.Tick: (_R, _P, _E),
+        m.Quote: (_R, _P),
+        m.Depth: (_E,),
+        m.BookLost: (_R, _P, _E),
+        m.TradeTick: (_E,),
+        m.Bar: (_S,),
+        m.MarkPrice: (_R, _P),
+    },
+    _S: {m.Signal: (_R,)},
+    _R: dict.fromkeys(
+        (
+            m.OrderApproved,
+            m.OrderDenied,
+            m.CancelRequested,
+            m.RiskStateChanged,
+            m.EquityMarked,
+            m.OperatorAnswered,
+        ),
+        (_P,),
+    ),
+    # The gate hears of orders and fills only after they are written.
+    _P: {
+        m.Recovered: (_R, _E),
+        m.SubmitOrder: (_E,),
+        m.CancelOrder: (_E,),
+        m.OrderEvent: (_R,),
+        m.FillBooked: (_R,),
+        m.OperatorAnswered: (_C,),
+    },
+    _E: {m.OrderEvent: (_P,), m.Fill: (_P,)},
+    _C: {m.OperatorCommand: (_R,), m.SessionStarted: (_P,), m.SessionEnded: (_P,), m.Tick: (_R, _P, _E)},
+}
+"""Speaker, then kind of message, to its readers in order."""
+
+
+def readers(speaker: Stage, message: m.AnyMessage) -> tuple[Stage, ...]:
+    """Return the stages that hear `message` from `speaker`."""
+    try:
+        return ROUTES[speaker][type(message)]
+    except KeyError:
+        raise AssertionError(f"{speaker} has no reader for {message!r}") from None
+
+
+class Fifo:
+    """Runs machines in one loop, first posted, first handled."""
+
+    def __init__(self, machines: Mapping[Stage, Machine]) -> None:
+        self._machines = machines
+        self._queue: deque[tuple[Stage, m.AnyMessage]] = deque()
+
+    def post(self, speaker: Stage, message: m.AnyMessage) -> None:
+        """Queue `message` for its readers; those that have no machine here are left out."""
+        for reader in readers(speaker, message):
+            if reader in self._machines:
+                self._queue.append((reader, message))
+
+    def run(self) -> None:
+        """Handle all that waits, and all that comes of it."""
+        while self._queue:
+            stage, message = self._queue.popleft()
+            for output in self._machines[stage].handle(message):
+                self.post(stage, output)

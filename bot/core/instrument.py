@@ -1,0 +1,136 @@
+"""What can be traded, and in which steps: the one place where decimals become integers and back.
+
+Inside the core a price is a whole number of ticks, a quantity a whole number of lots, money and coins are whole
+atoms of `ATOM_SCALE` decimals. So price x quantity is exact, and no sum ever drifts.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from bot.errors import BadReply, OffGrid
+
+ATOM_SCALE: Final = 12
+"""Decimals of money and coins in the ledger. Tick and lot decimals of a market must not add up to more."""
+
+ATOMS: Final = 10**ATOM_SCALE
+NUMBER_LENGTH_MAX: Final = 40
+"""Longest number accepted from outside, in characters; the exchange's own stay under 30."""
+
+
+class Side(StrEnum):
+    """Which way an order goes, in the exchange's words."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        """Return +1 for a buy, -1 for a sell."""
+        return 1 if self is Side.BUY else -1
+
+
+def side_of(signed_lots: int) -> Side:
+    """Return the side that changes a position by `signed_lots`, which is not 0."""
+    return Side.BUY if signed_lots > 0 else Side.SELL
+
+
+def scaled(text: str, scale: int) -> int:
+    """Return the plain decimal number `text` times 10**scale, exactly.
+
+    Raises:
+        BadReply: `text` is not a plain, non-negative decimal number (no sign, exponent, space or other digits).
+        OffGrid: `text` has more decimals than `scale`; zeros at the end do not count.
+
+    """
+    whole, _, fraction = text.partition(".")
+    digits = whole + fraction
+    if not (digits.isdigit() and digits.isascii() and whole) or len(text) > NUMBER_LENGTH_MAX:
+        raise BadReply("not a plain decimal number", text)
+    spare = scale - len(fraction)
+    if spare >= 0:
+        return int(digits) * 10**spare
+    if fraction[scale:].strip("0"):
+        raise OffGrid(f"{text} has more than {scale} decimals")
+    return int(whole + fraction[:scale])
+
+
+def scaled_down(text: str, scale: int) -> int:
+    """Return what `scaled` does, with decimals beyond `scale` cut off: for averages and marks, not for orders."""
+    whole, dot, fraction = text.partition(".")
+    return scaled(f"{whole}{dot}{fraction[:scale]}", scale) if fraction.isdigit() else scaled(text, scale)
+
+
+def decimal_of(value: int, scale: int) -> Decimal:
+    """Return `value` / 10**scale, exactly and without zeros at the end."""
+    if value % 10**scale == 0:
+        return Decimal(value // 10**scale)
+    return Decimal(value).scaleb(-scale).normalize()
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+    """One market: its name, its coins, its steps and its minimums."""
+
+    symbol: str
+    base: str
+    quote: str
+    price_scale: int
+    """Decimals of a price: the tick size is 10**-price_scale."""
+    quantity_scale: int
+    """Decimals of a quantity: the lot size is 10**-quantity_scale."""
+    qty_lots_min: int
+    notional_atoms_min: int
+    is_open: bool = True
+
+    def __post_init__(self) -> None:
+        if (
+            self.price_scale < 0
+            or self.quantity_scale < 0
+            or self.price_scale + self.quantity_scale > ATOM_SCALE
+        ):
+            raise OffGrid(
+                f"{self.symbol}: {self.price_scale} price decimals and {self.quantity_scale} quantity decimals; "
+                f"each must be >= 0 and their sum <= {ATOM_SCALE}"
+            )
+
+    def price_ticks(self, text: str) -> int:
+        """Return the price `text` in ticks. Raises as `scaled` does."""
+        return scaled(text, self.price_scale)
+
+    def qty_lots(self, text: str) -> int:
+        """Return the quantity `text` in lots. Raises as `scaled` does."""
+        return scaled(text, self.quantity_scale)
+
+    def price(self, ticks: int) -> Decimal:
+        """Return a price in quote currency."""
+        return decimal_of(ticks, self.price_scale)
+
+    def quantity(self, lots: int) -> Decimal:
+        """Return a quantity in base currency."""
+        return decimal_of(lots, self.quantity_scale)
+
+    @property
+    def base_atoms_per_lot(self) -> int:
+        """Return how many atoms of the base coin one lot is."""
+        return 10 ** (ATOM_SCALE - self.quantity_scale)
+
+    def notional_atoms(self, price_ticks: int, qty_lots: int) -> int:
+        """Return price x quantity in atoms of the quote currency, exactly."""
+        return price_ticks * qty_lots * 10 ** (ATOM_SCALE - self.price_scale - self.quantity_scale)
+
+    def value_atoms(self, base_atoms: int, price_ticks: int) -> int:
+        """Return what `base_atoms` are worth at a price, in quote atoms, rounded down."""
+        return base_atoms * price_ticks // 10**self.price_scale
+
+    def whole_lots(self, base_atoms: int) -> int:
+        """Return how many whole lots can be sold out of `base_atoms`; less than a lot is dust."""
+        return base_atoms // self.base_atoms_per_lot
+
+
+def fee_atoms(amount_atoms: int, fee_ppm: int) -> int:
+    """Return the fee on `amount_atoms` at `fee_ppm` millionths (1 basis point is 100), rounded up, against us."""
+    return -(-amount_atoms * fee_ppm // 1_000_000)

@@ -1,0 +1,193 @@
+"""What we own and what we asked for: state is what replaying the journal gives, and nothing else.
+
+Money and coins are integers of atoms. A buy pays its notional in quote and receives base less the fee; a sell gives
+base and receives quote less the fee: as the exchange takes it. Positions belong to the strategy that wanted them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from bot.core import messages as m
+from bot.core.instrument import Instrument, Side
+from bot.core.orders import OrderRecord, OrderState, advance
+from bot.errors import UnknownOrder
+
+FINISHED_KEPT: Final = 10_000
+"""Finished orders whose fills are still told apart from repetitions. A later repetition would name an order that is
+no longer known, and is refused as such."""
+
+
+@dataclass(slots=True)
+class Position:
+    """What is held of one symbol, all strategies together."""
+
+    base_atoms: int = 0
+    cost_atoms: int = 0
+    """Quote atoms paid for what is held now, by average price; fees taken in base make each coin dearer."""
+    realised_atoms: int = 0
+    """Profit of what was sold, after the fees of both sides."""
+
+
+@dataclass(slots=True)
+class _Order:
+    record: OrderRecord
+    fill_keys: set[tuple[str, str, str, Side]] = field(default_factory=set[tuple[str, str, str, Side]])
+
+
+class Ledger:
+    """Cash, positions and orders. One owner: the bookkeeper."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.quote = ""
+        self.cash_atoms = 0
+        self.instruments: dict[str, Instrument] = {}
+        self.positions: dict[str, Position] = {}
+        self.holdings: dict[str, dict[str, int]] = {}
+        self.risk_state = m.RiskState.NORMAL
+        self.risk_cause = ""
+        self.equity: m.EquityMarked | None = None
+        self.is_complete = False
+        """The last session did all that it was asked for."""
+        self._live: dict[str, _Order] = {}
+        self._finished: OrderedDict[str, _Order] = OrderedDict()
+
+    @property
+    def live_orders(self) -> list[OrderRecord]:
+        """Return the orders that may still change, oldest first."""
+        return [order.record for order in self._live.values()]
+
+    def apply(self, message: m.Journalled) -> m.FillBooked | bool:
+        """Take one fact; return whether it changed anything, or for a new fill what is held after it.
+
+        Raises:
+            UnknownOrder: an order event or a fill names an order that was never approved.
+
+        """
+        match message:
+            case m.Fill():
+                return self._book(message)
+            case m.OrderEvent():
+                return self._advance(message)
+            case m.OrderApproved():
+                self._live[message.intent.client_id] = _Order(
+                    OrderRecord(
+                        intent=message.intent,
+                        state=OrderState.SUBMITTED,
+                        filled_lots=0,
+                        submitted_ns=message.ts_ns,
+                    )
+                )
+            case m.CancelRequested():
+                order = self._live.get(message.client_id)
+                if order is None:
+                    return False
+                order.record = msgspec.structs.replace(order.record, is_cancel_requested=True)
+            case m.RiskStateChanged():
+                self.risk_state, self.risk_cause = message.state, message.cause
+            case m.EquityMarked():
+                self.equity = message
+            case m.InstrumentListed():
+                known = self.instruments.get(message.instrument.symbol)
+                self.instruments[message.instrument.symbol] = message.instrument
+                return known != message.instrument
+            case m.SessionStarted():
+                if self.epoch == 0:
+                    self.quote, self.cash_atoms = message.quote, message.cash_atoms
+                self.epoch = message.epoch
+                self.is_complete = False
+            case m.SessionEnded():
+                self.is_complete = message.is_complete
+            case m.OrderDenied() | m.OperatorAnswered():
+                pass
+        return True
+
+    def intent_strategy(self, client_id: str) -> str:
+        """Return whose order this was. Raises UnknownOrder."""
+        return self._find(client_id).record.intent.strategy
+
+    def recovered(self, ts_ns: int) -> m.Recovered:
+        """Return what everybody must know before the session goes on."""
+        return m.Recovered(
+            ts_ns=ts_ns,
+            epoch=self.epoch,
+            quote=self.quote,
+            cash_atoms=self.cash_atoms,
+            holdings={
+                strategy: {symbol: atoms for symbol, atoms in held.items() if atoms}
+                for strategy, held in self.holdings.items()
+            },
+            orders=tuple(self.live_orders),
+            risk_state=self.risk_state,
+            risk_cause=self.risk_cause,
+            equity=self.equity,
+        )
+
+    def _find(self, client_id: str) -> _Order:
+        order = self._live.get(client_id) or self._finished.get(client_id)
+        if order is None:
+            raise UnknownOrder(f"order {client_id} was never approved here, or ended too long ago")
+        return order
+
+    def _advance(self, event: m.OrderEvent) -> bool:
+        order = self._find(event.client_id)
+        before = order.record
+        after = advance(before.state, event.state)
+        if after is before.state and event.state is not OrderState.PARTIALLY_FILLED:
+            return False
+        order.record = msgspec.structs.replace(
+            before, state=after, order_id=event.order_id or before.order_id
+        )
+        if after.is_final and not before.state.is_final:
+            self._finish(event.client_id, order)
+        return True
+
+    def _finish(self, client_id: str, order: _Order) -> None:
+        del self._live[client_id]
+        self._finished[client_id] = order
+        if len(self._finished) > FINISHED_KEPT:
+            self._finished.popitem(last=False)
+
+    def _book(self, fill: m.Fill) -> m.FillBooked | bool:
+        order = self._find(fill.client_id)
+        if fill.key in order.fill_keys:
+            return False
+        order.fill_keys.add(fill.key)
+        record = order.record
+        order.record = msgspec.structs.replace(record, filled_lots=record.filled_lots + fill.qty_lots)
+        strategy_atoms = self._move(fill, record.intent.strategy)
+        return m.FillBooked(
+            ts_ns=fill.ts_ns,
+            fill=fill,
+            strategy=record.intent.strategy,
+            strategy_atoms=strategy_atoms,
+            cash_atoms=self.cash_atoms,
+        )
+
+    def _move(self, fill: m.Fill, strategy: str) -> int:
+        """Move money and coins; return what the strategy holds of the symbol now."""
+        instrument = self.instruments[fill.symbol]
+        position = self.positions.setdefault(fill.symbol, Position())
+        held = self.holdings.setdefault(strategy, {})
+        base_atoms = fill.qty_lots * instrument.base_atoms_per_lot
+        notional_atoms = instrument.notional_atoms(fill.price_ticks, fill.qty_lots)
+        if fill.side is Side.BUY:
+            change = base_atoms - fill.fee_atoms
+            self.cash_atoms -= notional_atoms
+            position.cost_atoms += notional_atoms
+        else:
+            change = -base_atoms
+            received = notional_atoms - fill.fee_atoms
+            self.cash_atoms += received
+            # The cost of what is sold, rounded down: what stays carries the rest.
+            cost_atoms = position.cost_atoms * base_atoms // position.base_atoms if position.base_atoms else 0
+            position.cost_atoms -= cost_atoms
+            position.realised_atoms += received - cost_atoms
+        position.base_atoms += change
+        held[fill.symbol] = held.get(fill.symbol, 0) + change
+        return held[fill.symbol]

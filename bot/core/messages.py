@@ -1,0 +1,365 @@
+"""Everything that one actor can say to another.
+
+A message is a frozen record that carries its own time (`ts_ns`, nanoseconds since 1970, UTC): a machine that reads one
+needs no clock. A *fact* (trade, bar, order event, fill) is kept until read; a *perishable* (quote, signal, snapshot)
+replaces an unread one of its `slot`. Names of quantities end in their unit: ticks, lots, atoms, ns, bps.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal
+
+import msgspec
+
+from bot.core.instrument import Instrument, Side
+from bot.core.orders import OrderIntent, OrderRecord, OrderState
+
+Levels = tuple[tuple[int, int], ...]
+"""(price_ticks, qty_lots), best price first, every quantity > 0."""
+
+SECOND_NS: Final = 1_000_000_000
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
+    """The base of all messages: when it was true."""
+
+    ts_ns: int
+
+
+# --- the market, said by the feed
+
+
+class Tick(Message):
+    """Time has come this far. At least four a second in real time; one a second of a replay's own clock."""
+
+
+class InstrumentListed(Message):
+    """The exchange lists this market, with these steps; comes before anything else about it."""
+
+    instrument: Instrument
+
+
+class Quote(Message):
+    """Best bid and ask of a whole, continuous book. Perishable."""
+
+    symbol: str
+    bid_ticks: int
+    bid_lots: int
+    ask_ticks: int
+    ask_lots: int
+
+
+class Depth(Message):
+    """The visible book, at most 20 levels a side. Perishable."""
+
+    symbol: str
+    bids: Levels
+    asks: Levels
+
+
+class BookLost(Message):
+    """The book of `symbol` is not known until the next quote: nothing may be priced on it."""
+
+    symbol: str
+    reason: str
+
+
+class TradeTick(Message):
+    """One trade between others on the exchange."""
+
+    symbol: str
+    trade_id: str
+    price_ticks: int
+    qty_lots: int
+    taker_side: Side
+
+
+class Bar(Message):
+    """A finished candle: of the exchange, or built by us out of trades. `ts_ns` is when we knew that it was over."""
+
+    symbol: str
+    timeframe_ns: int
+    start_ns: int
+    open_ticks: int
+    high_ticks: int
+    low_ticks: int
+    close_ticks: int
+    volume_lots: int
+    is_history: bool = False
+    """Older than our session: it warms indicators up and asks for no order."""
+
+
+class MarkPrice(Message):
+    """The exchange's own mark price. Perishable."""
+
+    symbol: str
+    price_ticks: int
+
+
+# --- what to hold, said by strategies
+
+
+class Signal(Message):
+    """The position that a strategy wants to hold, not an order. Perishable: only the newest wish counts."""
+
+    strategy: str
+    symbol: str
+    target_lots: int
+    price_ticks: int
+    """The price that the decision was made at; slippage is measured from here."""
+    is_passive: bool
+    """True: rest at the touch and wait, as a maker; False: take what is there."""
+
+
+# --- what may be done, said by the risk gate
+
+
+class DenyReason(StrEnum):
+    """Why the gate refused an order. These codes are stable: operators and tests count them."""
+
+    HALTED = "HALTED"
+    REDUCE_ONLY = "REDUCE_ONLY"
+    NOT_LISTED = "NOT_LISTED"
+    MARKET_DATA_STALE = "MARKET_DATA_STALE"
+    INTENT_EXPIRED = "INTENT_EXPIRED"
+    MIN_QTY = "MIN_QTY"
+    MIN_NOTIONAL = "MIN_NOTIONAL"
+    PRICE_COLLAR = "PRICE_COLLAR"
+    MAX_ORDER_VALUE = "MAX_ORDER_VALUE"
+    MAX_POSITION = "MAX_POSITION"
+    MAX_GROSS = "MAX_GROSS"
+    INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
+    MAX_OPEN_ORDERS = "MAX_OPEN_ORDERS"
+    RATE_LIMIT = "RATE_LIMIT"
+
+
+class RiskState(StrEnum):
+    """What the gate lets through: everything, only what makes positions smaller, nothing."""
+
+    NORMAL = "NORMAL"
+    REDUCE_ONLY = "REDUCE_ONLY"
+    HALTED = "HALTED"
+
+    @property
+    def severity(self) -> int:
+        """Return 0, 1 or 2; a breaker may only ever raise it."""
+        return (RiskState.NORMAL, RiskState.REDUCE_ONLY, RiskState.HALTED).index(self)
+
+
+class OrderApproved(Message):
+    """The gate let an order through and reserved its worst case."""
+
+    intent: OrderIntent
+
+
+class OrderDenied(Message):
+    """The gate refused: what was asked, which rule said no, its value and its bound."""
+
+    strategy: str
+    symbol: str
+    side: Side
+    qty_lots: int
+    reason: DenyReason
+    detail: str
+
+
+class CancelRequested(Message):
+    """The gate wants a working order gone."""
+
+    client_id: str
+    reason: str
+
+
+class RiskStateChanged(Message):
+    """The gate opened or closed, and why; `cause` is a breaker's name or the operator's verb."""
+
+    state: RiskState
+    cause: str
+    detail: str
+
+
+class EquityMarked(Message):
+    """Equity and the baselines of the breakers, about once a minute, so that a restart does not forget them."""
+
+    equity_atoms: int
+    peak_atoms: int
+    day: int
+    """Days since 1970-01-01, UTC."""
+    day_start_atoms: int
+
+
+OperatorVerb = Literal["halt", "reduce", "flatten", "resume", "close"]
+"""`close` is said by the daemon itself at its end: cancel what works, and let nothing new through."""
+
+
+class OperatorCommand(Message):
+    """Somebody at a screen or a command line asks for something."""
+
+    verb: OperatorVerb
+    command_id: str
+    """Names the asker's request in the answer; empty where nobody waits."""
+
+
+class OperatorAnswered(Message):
+    """What came of an operator's command; journalled."""
+
+    verb: OperatorVerb
+    command_id: str
+    state: RiskState
+    detail: str
+
+
+# --- what is written, said by persistence
+
+
+class SessionStarted(Message):
+    """A daemon began to trade on this journal, for the `epoch`-th time."""
+
+    epoch: int
+    version: str
+    account: str
+    quote: str
+    cash_atoms: int
+    """Cash that the account began with; counts only in the first session of a journal."""
+
+
+class SessionEnded(Message):
+    """The daemon ended in good order. `is_complete`: it did all that it was asked for."""
+
+    reason: str
+    is_complete: bool
+
+
+class Recovered(Message):
+    """What the journal says, told to everybody before the first message of a session."""
+
+    epoch: int
+    quote: str
+    cash_atoms: int
+    holdings: dict[str, dict[str, int]]
+    """Strategy to symbol to atoms of the base coin; only those that are not 0."""
+    orders: tuple[OrderRecord, ...]
+    """Every order that may still live, oldest first."""
+    risk_state: RiskState
+    risk_cause: str
+    equity: EquityMarked | None
+
+
+class SubmitOrder(Message):
+    """The order is written down: send it. Only persistence makes one, out of an `OrderApproved`."""
+
+    intent: OrderIntent
+
+
+class CancelOrder(Message):
+    """The wish to cancel is written down: send it."""
+
+    client_id: str
+
+
+class FillBooked(Message):
+    """A fill is in the ledger, once; with what is held after it."""
+
+    fill: Fill
+    strategy: str
+    strategy_atoms: int
+    """Base atoms of the symbol that belong to the strategy now."""
+    cash_atoms: int
+
+
+# --- what happened, said by the executor
+
+
+class OrderEvent(Message):
+    """The exchange said something about an order."""
+
+    client_id: str
+    symbol: str
+    order_id: str
+    state: OrderState
+    filled_lots: int
+    """Filled so far, all fills together."""
+    reason: str = ""
+    """The exchange's code and text when it refused or ended the order."""
+
+
+class Fill(Message):
+    """One execution of ours. (symbol, trade_id, order_id, side) names it for ever."""
+
+    client_id: str
+    symbol: str
+    trade_id: str
+    order_id: str
+    side: Side
+    price_ticks: int
+    qty_lots: int
+    fee_atoms: int
+    """In base atoms on a buy, in quote atoms on a sell: the exchange takes its fee out of what is received."""
+    is_maker: bool
+
+    @property
+    def key(self) -> tuple[str, str, str, Side]:
+        """Return the full name of this fill: both sides of a self-trade share a trade id."""
+        return self.symbol, self.trade_id, self.order_id, self.side
+
+
+AnyMessage = (
+    Tick
+    | InstrumentListed
+    | Quote
+    | Depth
+    | BookLost
+    | TradeTick
+    | Bar
+    | MarkPrice
+    | Signal
+    | OrderApproved
+    | OrderDenied
+    | CancelRequested
+    | RiskStateChanged
+    | EquityMarked
+    | OperatorCommand
+    | OperatorAnswered
+    | SessionStarted
+    | SessionEnded
+    | Recovered
+    | SubmitOrder
+    | CancelOrder
+    | FillBooked
+    | OrderEvent
+    | Fill
+)
+
+Journalled = (
+    SessionStarted
+    | SessionEnded
+    | InstrumentListed
+    | OrderApproved
+    | OrderDenied
+    | CancelRequested
+    | RiskStateChanged
+    | EquityMarked
+    | OperatorAnswered
+    | OrderEvent
+    | Fill
+)
+"""What the journal holds; state is what replaying it gives."""
+
+_SLOTS: Final[dict[type, str]] = {
+    Tick: "tick",
+    Quote: "book",
+    Depth: "book",
+    BookLost: "book",
+    MarkPrice: "mark",
+}
+
+
+def slot(message: AnyMessage) -> tuple[str, ...] | None:
+    """Return the slot of a perishable message, or None for a fact."""
+    if type(message) is Signal:
+        return "signal", message.strategy, message.symbol
+    kind = _SLOTS.get(type(message))
+    if kind is None:
+        return None
+    return kind, getattr(message, "symbol", "")

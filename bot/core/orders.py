@@ -1,0 +1,114 @@
+"""The life of an order, as a table, in the exchange's own words.
+
+A state is a view of an order; fills are money and are booked in any state. Ends are final: what arrives later never
+opens an order again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal
+
+import msgspec
+
+from bot.core.instrument import Side
+
+OrderType = Literal["MARKET", "LIMIT", "LIMIT_MAKER"]
+TimeInForce = Literal["GTC", "IOC", "FOK"]
+
+
+class OrderState(StrEnum):
+    """Where an order stands. Poloniex's names, and `SUBMITTED` before it has answered."""
+
+    SUBMITTED = "SUBMITTED"
+    NEW = "NEW"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    PENDING_CANCEL = "PENDING_CANCEL"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    PARTIALLY_CANCELED = "PARTIALLY_CANCELED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    FAILED = "FAILED"
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether nothing follows this state."""
+        return self in FINAL
+
+
+S = OrderState
+FINAL: Final = frozenset({S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.REJECTED, S.EXPIRED, S.FAILED})
+_ENDS_OF_LIVING: Final = frozenset({S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.EXPIRED})
+
+FOLLOWS: Final[dict[OrderState, frozenset[OrderState]]] = {
+    # A fast market can fill an order before its acceptance reaches us.
+    S.SUBMITTED: FINAL | {S.NEW, S.PARTIALLY_FILLED, S.PENDING_CANCEL},
+    S.NEW: _ENDS_OF_LIVING | {S.PARTIALLY_FILLED, S.PENDING_CANCEL},
+    S.PARTIALLY_FILLED: _ENDS_OF_LIVING | {S.PARTIALLY_FILLED, S.PENDING_CANCEL},
+    # A cancel can lose to a fill; a partial fill in between leaves it pending.
+    S.PENDING_CANCEL: _ENDS_OF_LIVING | {S.PENDING_CANCEL, S.PARTIALLY_FILLED},
+}
+"""The states that may follow each living one. A final state has no line: nothing follows it."""
+
+
+def advance(state: OrderState, reported: OrderState) -> OrderState:
+    """Return the state after the exchange reported `reported`; late, repeated and backward news change nothing."""
+    return reported if reported in FOLLOWS.get(state, frozenset()) else state
+
+
+class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that the risk gate let through: everything that will be on the wire."""
+
+    client_id: str
+    """At most 17 characters of a-z and 0-9, unique for the life of the journal, made before sending."""
+    strategy: str
+    symbol: str
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    qty_lots: int
+    price_ticks: int | None
+    """None on a market order."""
+    reserved_atoms: int
+    """Worst case in quote atoms, with fees: what a buy keeps out of other orders' reach."""
+
+    @property
+    def signed_lots(self) -> int:
+        """Return the change of position when all is filled."""
+        return self.side.sign * self.qty_lots
+
+
+class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as the ledger knows it."""
+
+    intent: OrderIntent
+    state: OrderState
+    filled_lots: int
+    submitted_ns: int
+    is_cancel_requested: bool = False
+    order_id: str = ""
+
+    @property
+    def leaves_lots(self) -> int:
+        """Return what is still to be filled."""
+        return self.intent.qty_lots - self.filled_lots
+
+
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_EPOCH_DIGITS: Final = 4
+_NUMBER_DIGITS: Final = 7
+
+
+def client_id(epoch: int, number: int) -> str:
+    """Return the id of order `number` (from 1) of session `epoch` (from 1): 12 characters, never used twice.
+
+    The exchange's text allows 64 characters in one place and 17 in another; the smaller bound is kept.
+    """
+    assert 0 < epoch < 32**_EPOCH_DIGITS
+    assert 0 < number < 32**_NUMBER_DIGITS
+    return "b" + _base32(epoch, _EPOCH_DIGITS) + _base32(number, _NUMBER_DIGITS)
+
+
+def _base32(value: int, digits: int) -> str:
+    return "".join(_BASE32[value >> 5 * place & 31] for place in reversed(range(digits)))

@@ -1,0 +1,126 @@
+"""Every exception of ours, in one tree; the type says whom to blame.
+
+    BotError
+    ├── SettingsError         the operator's settings are wrong; names file and key
+    ├── AlreadyRunning        another daemon holds this state directory
+    ├── NotRunning            there is no daemon to talk to
+    ├── RecordingError        a market recording cannot be read; names file and line
+    ├── ExchangeError
+    │   ├── ConnectionLost    try again
+    │   ├── RateLimited       try again after `retry_after_s`
+    │   ├── BadReply          the exchange broke its own protocol; carries the frame
+    │   ├── OffGrid           a price or a quantity between two steps
+    │   └── NotListed         the exchange does not list a symbol that we were told to trade
+    ├── JournalError          stop: we can no longer remember
+    ├── ReplayBroken          stop: a lockstep replay lost a frame, so it is no longer that replay
+    ├── MailboxFull           stop: somebody no longer reads
+    └── UnknownOrder          stop: news of an order that we never approved
+
+Exit codes are part of the interface, so each type carries its own; `EXIT_CODES` in the README is made from here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_OK = 0
+
+
+class BotError(Exception):
+    """Anything that we raise on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SettingsError(BotError):
+    """The operator's settings are wrong. `problems` has one full sentence for each of them."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[str] | str) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else problems
+        super().__init__("\n".join(self.problems))
+
+
+class AlreadyRunning(BotError):
+    """Another daemon holds this state directory."""
+
+    exit_code = 3
+
+
+class NotRunning(BotError):
+    """There is no daemon to talk to."""
+
+    exit_code = 4
+
+
+class RecordingError(BotError):
+    """A market recording cannot be read; the message names the file and the line."""
+
+    exit_code = 5
+
+
+class ExchangeError(BotError):
+    """The exchange, or the way to it, failed us."""
+
+    exit_code = 6
+
+
+class ConnectionLost(ExchangeError):
+    """The connection is gone or silent; try again.
+
+    `code` and `reason` are those that a WebSocket was closed with; None and empty where there are none.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+class RateLimited(ExchangeError):
+    """The exchange asks us to wait."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BadReply(ExchangeError):
+    """The exchange broke its own protocol. `frame` is what it said, cut to 200 bytes."""
+
+    def __init__(self, message: str, frame: bytes | str = b"") -> None:
+        self.frame = frame[:200]
+        super().__init__(f"{message}: {self.frame!r}" if self.frame else message)
+
+
+class OffGrid(ExchangeError):
+    """A price or a quantity lies between two steps of its instrument."""
+
+
+class NotListed(ExchangeError):
+    """The exchange does not list a symbol that we were told to trade."""
+
+
+class JournalError(BotError):
+    """The journal cannot be read or written: we can no longer remember, so we stop."""
+
+    exit_code = 7
+
+
+class ReplayBroken(BotError):
+    """A lockstep replay lost its connection, so it is no longer a replay of that recording."""
+
+    exit_code = 8
+
+
+class MailboxFull(BotError):
+    """A mailbox of facts overflowed: somebody no longer reads, so we stop."""
+
+    exit_code = 9
+
+
+class UnknownOrder(BotError):
+    """News of an order that this journal never approved: somebody else trades here, or our memory is wrong."""
+
+    exit_code = 10

@@ -1,0 +1,1 @@
+"""The way to Poloniex, and a simulated one."""

@@ -1,0 +1,40 @@
+"""Facts as journal records, and the state that records add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from bot.core.ledger import Ledger
+from bot.core.messages import Journalled
+from bot.errors import JournalError
+from bot.storage.base import Record
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(Journalled)
+
+
+def encode_fact(fact: Journalled) -> bytes:
+    """Return the journal's form of `fact`."""
+    return _encoder.encode(fact)
+
+
+def replay(records: Iterable[Record]) -> Ledger:
+    """Return the ledger that `records` add up to.
+
+    Raises:
+        JournalError: a record does not hold a fact that this version knows.
+
+    """
+    ledger = Ledger()
+    for record in records:
+        try:
+            fact = _decoder.decode(record.payload)
+        except msgspec.MsgspecError as error:
+            raise JournalError(
+                f"journal record {record.seq} is not a fact ({error}): {record.payload[:200]!r}"
+            ) from error
+        ledger.apply(fact)
+    return ledger
