@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -20,7 +20,7 @@ from actors.clock import Clock
 from actors.mailbox import Office
 from bot.config import FeedSettings
 from bot.control.view import FeedStatus
-from bot.core.flow import Stage
+from bot.core.flow import END_OF_MARKET, TIME_IS_OVER, Stage
 from bot.core.instrument import Instrument
 from bot.core.messages import SECOND_NS, AnyMessage
 from bot.errors import ConnectionLost, ExchangeError, NotListed, ReplayBroken
@@ -38,8 +38,6 @@ from bot.exchange.transport import Backoff, WebSocket, keep_connected, open_webs
 
 log: Final = logging.getLogger(__name__)
 
-END_OF_MARKET: Final = "end of market data"
-"""The simulated exchange closes with this reason when its recording has ended."""
 ACK_TIMEOUT_S: Final = 15.0
 FRAME_SILENCE_S: Final = 25.0
 """Without any frame, pongs included, for so long the connection is dead, whatever TCP says."""
@@ -59,7 +57,7 @@ class Market:
 
     ws_url: str
     symbols: tuple[str, ...]
-    timeframes_ns: dict[str, tuple[int, ...]]
+    timeframes_ns: Mapping[str, tuple[int, ...]]
     """By symbol, the bars that some strategy watches."""
 
 
@@ -165,7 +163,7 @@ class Feed:
                         await self._office.turns.idle()
                     await self._take_frame(session)
                 nursery.cancel_scope.cancel()
-        raise MarketEnded("the time is over")
+        raise MarketEnded(TIME_IS_OVER)
 
     async def _list_markets(self) -> MarketData:
         """Ask what the exchange lists; its steps may have changed since the last session."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from bot.errors import BotError
 
@@ -11,7 +12,7 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     """Yield the exceptions in `group`, groups in it opened."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
+            yield from leaves(cast("BaseExceptionGroup[BaseException]", error))
         else:
             yield error
 

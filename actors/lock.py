@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ LOCK_NAME = "daemon.lock"
 
 
 @contextmanager
-def hold(state_dir: Path) -> Iterator[None]:
+def hold(state_dir: Path) -> Generator[None]:
     """Make `state_dir` (0700) and hold its lock.
 
     Raises:

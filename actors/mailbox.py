@@ -22,8 +22,8 @@ from bot.errors import MailboxFull
 FACTS_MAX: Final = 20_000
 """Unread facts that a mailbox holds. At 5,000 trades a second this is a reader that stood still for four seconds."""
 
-_WAKE: Final = None
-"""Sits in the channel in place of perishables, so that their reader wakes up."""
+_Numbered = tuple[int, AnyMessage]
+"""The how-manieth message of the mailbox, and the message. None in the channel wakes the reader of perishables."""
 
 
 class Turns:
@@ -90,10 +90,10 @@ class Mailbox:
         """Most facts that ever waited."""
         self._turns = turns
         # One place more than facts: the wake token takes none of theirs.
-        self._send, self._channel = trio.open_memory_channel[tuple[int, AnyMessage] | None](facts_max + 1)
+        self._send, self._channel = trio.open_memory_channel[_Numbered | None](facts_max + 1)
         self._facts_max = facts_max
         self._facts = 0
-        self._slots: dict[Hashable, tuple[int, AnyMessage]] = {}
+        self._slots: dict[Hashable, _Numbered] = {}
         self._is_woken = False
         self._posted = 0
         self._in_hand = 0
@@ -111,7 +111,7 @@ class Mailbox:
             self._slots[key] = self._posted, message
             if not self._is_woken:
                 self._is_woken = True
-                self._send.send_nowait(_WAKE)
+                self._send.send_nowait(None)
             return
         if self._facts >= self._facts_max:
             raise MailboxFull(f"{self.owner}: {self._facts} facts wait unread, the most is {self._facts_max}")
@@ -134,7 +134,7 @@ class Mailbox:
 
     def _take_nowait(self) -> AnyMessage:
         item = self._channel.receive_nowait()
-        assert item is not _WAKE, "no perishables in lockstep"
+        assert item is not None, "no perishables in lockstep"
         self._facts -= 1
         return item[1]
 
@@ -142,7 +142,7 @@ class Mailbox:
         items = [await self._channel.receive()]
         for _ in range(self._channel.statistics().current_buffer_used):
             items.append(self._channel.receive_nowait())  # noqa: PERF401 - each call changes the channel
-        numbered = [item for item in items if item is not _WAKE]
+        numbered = [item for item in items if item is not None]
         self._facts -= len(numbered)
         if self._slots:
             numbered.extend(self._slots.values())

@@ -33,7 +33,7 @@ from bot.control.protocol import Command, Hello, Reply, View
 from bot.control.view import FeedStatus, make_view, note_of
 from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
-from bot.core.flow import Stage
+from bot.core.flow import TIME_IS_OVER, Stage, closing
 from bot.errors import ExchangeError, SettingsError
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.simulated.events import MarketSource
@@ -309,20 +309,17 @@ class _Daemon:
 
     async def _run_timer(self, for_ns: int) -> None:
         await trio.sleep(for_ns / m.SECOND_NS)
-        self._end.ask("the time is over", is_complete=True)
+        self._end.ask(TIME_IS_OVER, is_complete=True)
 
     async def _run_feed(self) -> None:
         settings = self._plan.settings
-        watched: dict[str, set[int]] = {}
-        for symbol, timeframe_ns in self._machines.host.watched:
-            watched.setdefault(symbol, set()).add(timeframe_ns)
         end_ns = None
         if self._plan.is_lockstep and self._plan.for_ns is not None:
             end_ns = self._clock.now_ns() + self._plan.for_ns
         market = Market(
             ws_url=self._venue.ws_url,
             symbols=self._venue.symbols,
-            timeframes_ns={symbol: tuple(sorted(lengths)) for symbol, lengths in watched.items()},
+            timeframes_ns=self._machines.watched_ns,
         )
         async with open_http(
             self._venue.rest_url,
@@ -356,14 +353,10 @@ class _Daemon:
         with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as scope:
             await self._idle()
             now_ns = max(self._clock.now_ns(), self._keeper.now_ns)
-            for message in closing(now_ns, self._plan.settings.paper.latency_ms * MS_NS):
+            latency_ns = self._plan.settings.paper.latency_ms * MS_NS
+            for message in closing(now_ns, latency_ns, self._end.reason, is_complete=self._end.is_complete):
                 self._office.post(Stage.CONTROL, message)
                 await self._idle()
-            self._office.post(
-                Stage.CONTROL,
-                m.SessionEnded(ts_ns=now_ns, reason=self._end.reason, is_complete=self._end.is_complete),
-            )
-            await self._idle()
         if scope.cancelled_caught:
             log.error("could not end in order within %g s; the journal says what was open", CLOSE_TIMEOUT_S)
 
@@ -432,14 +425,3 @@ class _Daemon:
             state_dir=str(self._plan.state_dir),
             seconds=round(seconds, 3),
         )
-
-
-def closing(now_ns: int, latency_ns: int) -> list[m.OperatorCommand | m.Tick]:
-    """Return what is said at the end of a session, one after the other has been dealt with.
-
-    Working orders are cancelled; then time passes until the cancels have reached the paper exchange.
-    """
-    return [
-        m.OperatorCommand(ts_ns=now_ns, verb="close", command_id=""),
-        m.Tick(ts_ns=now_ns + latency_ns + 1),
-    ]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from bot.config import PaperSettings, RiskSettings, Settings
-from bot.core.durations import duration_ns
 from bot.core.flow import Machine, Stage
 from bot.core.instrument import ATOM_SCALE
 from bot.core.matching import PaperExchange, PaperTerms
@@ -54,16 +53,11 @@ def terms_of(paper: PaperSettings) -> PaperTerms:
     )
 
 
-def timeframes_ns(settings: Settings) -> dict[str, int]:
-    """Return each strategy's bar length, by its name."""
-    return {name: duration_ns(own.timeframe) for name, own in settings.strategies.items()}
-
-
 class Machines:
     """The pure parts of one bot, all but the ledger's and the feed's."""
 
     def __init__(self, settings: Settings, symbols: Sequence[str]) -> None:
-        self.host = StrategyHost(settings.strategies, timeframes_ns(settings), symbols)
+        self.host = StrategyHost(settings.strategies, symbols)
         self.gate = RiskGate(limits_of(settings.risk))
         self.executor = PaperExchange(terms_of(settings.paper))
 
@@ -71,6 +65,14 @@ class Machines:
     def by_stage(self) -> dict[Stage, Machine]:
         """Return each machine with the stage that it is the heart of."""
         return {Stage.STRATEGY: self.host, Stage.RISK_GATE: self.gate, Stage.EXECUTOR: self.executor}
+
+    @property
+    def watched_ns(self) -> dict[str, tuple[int, ...]]:
+        """Return by symbol the lengths of the bars that some strategy watches, shortest first."""
+        watched: dict[str, set[int]] = {}
+        for symbol, timeframe_ns in self.host.watched:
+            watched.setdefault(symbol, set()).add(timeframe_ns)
+        return {symbol: tuple(sorted(lengths)) for symbol, lengths in watched.items()}
 
 
 def _bps(percent: Decimal) -> int:

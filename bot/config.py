@@ -28,6 +28,9 @@ from bot.strategies import KINDS, AnyStrategySettings
 FILE_BYTES_MAX: Final = 1024 * 1024
 ENV_PREFIX: Final = "BOT__"
 APP_NAME: Final = "poloniex-bot"
+STRATEGIES_MAX: Final = 100
+HINTS_MAX: Final = 50
+"""After so many problems, unknown keys get no suggestion: the search takes a millisecond each."""
 
 CANDLE_TIMEFRAMES: Final = ("1m", "5m", "10m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d", "3d", "1w")
 """The candles that the exchange makes; source: Poloniex spot API, "Candles"."""
@@ -227,9 +230,11 @@ class _Source:
         return {} if self.text is None else key_lines(self.text)
 
     def where(self, path: KeyPath) -> str:
-        """Return the label, and the line of `path` or of the table that it should be in."""
+        """Return the label, and the line of `path`: itself, what stands in it, or the table that it should be in."""
         for length in range(len(path), 0, -1):
-            if line := self._lines.get(path[:length]):
+            inside = (line for key, line in self._lines.items() if key[:length] == path[:length])
+            line = self._lines.get(path[:length]) or min(inside, default=None)
+            if line is not None:
                 return f"{self.label}:{line}"
         return self.label
 
@@ -404,9 +409,14 @@ class _Checker:
                 self._say(path, f"must be a table, [{path[0]}]")
         for name, section in SECTIONS.items():
             self._check_table((name,), section)
-        strategies = {name: self._strategy(name) for name in self._strategy_names()}
+        names = self._strategy_names()
+        if len(names) > STRATEGIES_MAX:
+            where = next(entry.source.label for path, entry in self.tree.items() if path[:2] == (_STRATEGIES, names[0]))
+            self.problems.append(f"{where}: {_STRATEGIES} has {len(names)} tables, more than {STRATEGIES_MAX}")
+            names = []
+        strategies = {name: self._strategy(name) for name in names}
         self._check_pairs()
-        self._check_symbols()
+        self._check_symbols(names)
         if self.problems:
             return None
         sections: dict[str, Any] = {
@@ -422,7 +432,7 @@ class _Checker:
             if path[:-1] != table or path[-1] in also:
                 continue
             if path[-1] not in types:
-                self._unknown(path, entry, self._all_keys([".".join((*table, key)) for key in (*types, *also)]))
+                self._unknown(path, entry, self._all_keys(_dotted((*table, key)) for key in (*types, *also)))
                 continue
             try:
                 self.good[path] = _converted(entry.value, types[path[-1]])
@@ -443,7 +453,7 @@ class _Checker:
             self._say(table, f"must be a table, [{_dotted(table)}]")
             return None
         if not _STRATEGY_NAME.fullmatch(name):
-            where = next(entry.source.where(path) for path, entry in self.tree.items() if path[:2] == table)
+            where = next(entry.source.where(table) for path, entry in self.tree.items() if path[:2] == table)
             self.problems.append(f"{where}: {_dotted(table)}: a name has 1 to 64 characters a-z, 0-9, _ and -")
         kind = self._kind(table)
         if kind is None:
@@ -502,7 +512,7 @@ class _Checker:
             said = f"{section}.{high} = {_shown(bound.value)} ({bound.source.where((section, high))})"
             self._say((section, low), f"must be {relation} {said}")
 
-    def _check_symbols(self) -> None:
+    def _check_symbols(self, strategies: Iterable[str]) -> None:
         path = ("exchange", "symbols")
         symbols = self.good.get(path)
         if symbols is None:
@@ -515,7 +525,7 @@ class _Checker:
             if "@" in self.good.get(url, ""):
                 where = self.tree[url].source.where(url)
                 self.problems.append(f"{where}: {_dotted(url)} must not hold a user name or a password")
-        for name in self._strategy_names():
+        for name in strategies:
             theirs = (_STRATEGIES, name, "symbols")
             self._check_unique(theirs)
             others = [symbol for symbol in self.good.get(theirs, ()) if symbol not in symbols]
@@ -558,7 +568,8 @@ class _Checker:
             if entry.source.label.startswith("environment"):
                 reason = "is no setting, and no secret is needed on paper"
         else:
-            reason = "is no setting" + _closest(_dotted(path), known)
+            hint = _closest(_dotted(path), known) if len(self.problems) < HINTS_MAX else ""
+            reason = f"is no setting{hint}"
         self.problems.append(f"{where}: {_dotted(path)} {reason}")
 
     def _all_keys(self, more: Iterable[str] = ()) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -123,12 +124,17 @@ def test_every_bound_in_the_manual_is_the_bound_in_force(operator: Operator) -> 
             assert any(key in problem for problem in try_sets(f"{key}={value}")), (key, value)
 
 
-def try_sets(*sets: str) -> list[str]:
+def try_load(files: Sequence[Path], sets: Sequence[str]) -> Settings | list[str]:
+    """Return the settings, or what is wrong with them."""
     try:
-        load_settings([], {}, sets)
+        return load_settings(files, {}, sets)
     except SettingsError as error:
         return error.problems
-    return []
+
+
+def try_sets(*sets: str) -> list[str]:
+    answer = try_load([], sets)
+    return answer if isinstance(answer, list) else []
 
 
 def test_the_example_for_paper_trading_is_valid() -> None:
@@ -226,33 +232,31 @@ max_open_orders = "ten"
 [paper]
 cash = nan
 """
+    percent = "must be a finite number more than 0, at most 100, with at most 6 decimals"
+    money = "must be a finite number more than 0, at most 1000000000000, with at most 12 decimals"
     problems = operator.problems(text, {"BOT__BOT__SEED": "-1"}, ["feed.history_bars=501"])
     assert sorted(problems) == [
         "--set feed.history_bars: feed.history_bars = 501 must be a whole number at least 0, at most 500",
         "environment variable BOT__BOT__SEED: bot.seed = -1 must be a whole number at least 0, at most 4294967295",
-        "my.toml:2: risk.daily_loss_pct = 250 must be a finite number more than 0, at most 100, with at most 6 decimals",
+        f"my.toml:2: risk.daily_loss_pct = 250 {percent}",
         "my.toml:3: risk.dayly_loss_halt_pct is no setting; did you mean risk.daily_loss_halt_pct?",
         'my.toml:4: risk.max_open_orders = "ten" must be a whole number at least 1, at most 200',
-        "my.toml:7: paper.cash = NaN must be a finite number more than 0, at most 1000000000000,"
-        " with at most 12 decimals",
+        f"my.toml:7: paper.cash = NaN {money}",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[risk]\ndaily_loss_pct = 6", r"my.toml:2: risk.daily_loss_pct = 6 must be less than "
-         r"risk.daily_loss_halt_pct = 5.0 \(config/default.toml:\d+\)"),
-        ("[risk]\ndrawdown_halt_pct = 8", r"config/default.toml:\d+: risk.drawdown_pct = 8.0 must be less than "
-         r"risk.drawdown_halt_pct = 8 \(my.toml:2\)"),
-        ("feed.backoff_max_s = 0.1", r".*feed.backoff_min_s = 0.5 must be at most feed.backoff_max_s = 0.1 \(my.toml:1\)"),
-        ('exchange.symbols = ["BTC_USDT", "ETH_BTC"]', r"my.toml:1: exchange.symbols = .* the same quote coin, not "
-         r"BTC and USDT"),
+        ("[risk]\ndaily_loss_pct = 6", r"my.toml:2: .* = 6 must be less than .* = 5.0 \(config/default.toml:\d+\)"),
+        ("[risk]\ndrawdown_halt_pct = 8", r"config/default.toml:\d+: .* = 8.0 must be .* = 8 \(my.toml:2\)"),
+        ("feed.backoff_max_s = 0.1", r".*_min_s = 0.5 must be at most feed.backoff_max_s = 0.1 \(my.toml:1\)"),
+        ('exchange.symbols = ["BTC_USDT", "ETH_BTC"]', r"my.toml:1: .* quote coin, not BTC and USDT"),
         ('exchange.symbols = ["BTC_USDT", "BTC_USDT"]', r"my.toml:1: exchange.symbols = .* names BTC_USDT twice"),
         ('exchange.symbols = ["btc_usdt"]', r"my.toml:1: exchange.symbols = .* of which each is a symbol such as "),
         ('exchange.symbols = ["BTC_USDT\\n"]', r"my.toml:1: exchange.symbols = "),
         ("exchange.symbols = []", r"my.toml:1: exchange.symbols = \[\] must be a list of 1 to 50 items"),
-        ('exchange.name = "kraken"', r'my.toml:1: exchange.name = "kraken" must be one of "auto", "poloniex", "simulated"'),
+        ('exchange.name = "kraken"', r'my.toml:1: exchange.name = "kraken" must be one of "auto", "poloniex", "sim'),
         ('exchange.rest_url = "ftp://x"', r'my.toml:1: exchange.rest_url = "ftp://x" must be an address such as'),
         ('exchange.ws_url = "wss://"', r"my.toml:1: exchange.ws_url = "),
         ("bot.seed = 1.0", r"my.toml:1: bot.seed = 1.0 must be a whole number"),
@@ -281,15 +285,13 @@ def test_a_wrong_value_is_named(operator: Operator, text: str, problem: str) -> 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ("kind = 'crossower'", r"my.toml:\d+: strategies.mine.kind = \"crossower\" must be one of \"crossover\", "
-         r"\"mean_reversion\"; did you mean crossover\?"),
+        ("kind = 'crossower'", r"my.toml:\d+: .*kind = \"crossower\" must be .*; did you mean crossover\?"),
         ("kind = 5", r"my.toml:\d+: strategies.mine.kind = 5 must be one of"),
         ("fast = 30", r"my.toml:9: strategies.mine.fast = 30 must be less than slow = 30"),
-        ("slow = 3\nfast = 3", r"my.toml:9, my.toml:10: strategies.mine.fast = 3 must be less than strategies.mine.slow = 3"),
+        ("slow = 3\nfast = 3", r"my.toml:9, my.toml:10: strategies.mine.fast = 3 must be .* strategies.mine.slow = 3"),
         ("fats = 3", r"my.toml:9: strategies.mine.fats is no setting; did you mean strategies.mine.fast\?"),
         ("window = 3", r"my.toml:9: strategies.mine.window is no setting"),
-        ("symbols = ['DOGE_USDT']", r"my.toml:9: strategies.mine.symbols = \[\"DOGE_USDT\"\] must be out of "
-         r"exchange.symbols, which has no DOGE_USDT"),
+        ("symbols = ['DOGE_USDT']", r"my.toml:9: .*symbols = \[\"DOGE_USDT\"\] must be out of .* no DOGE_USDT"),
         ("symbols = ['BTC_USDT', 'BTC_USDT']", r"my.toml:9: strategies.mine.symbols = .* twice"),
         ("notional = inf", r"my.toml:\d+: strategies.mine.notional = Infinity must be a finite number more than 0"),
         ("notional = 1e999", r"my.toml:\d+: strategies.mine.notional = 1E\+999 must be a finite number"),
@@ -387,6 +389,16 @@ def test_a_file_that_is_not_there_is_named_beside_other_problems(operator: Opera
     ]
 
 
+@pytest.mark.parametrize(
+    "line", ["[strategies.a%d]", "[t%d]", "risk.key%d = 1", "risk.%d.x = 1", "x.y%d.z = {a = [1]}"]
+)
+def test_a_file_full_of_nonsense_is_refused_without_delay(operator: Operator, line: str) -> None:
+    text = "\n".join(line % number for number in range(20_000))
+    started = time.process_time()
+    assert operator.problems(text)
+    assert time.process_time() - started < 10, "linear, with room for a slow machine"
+
+
 def test_a_byte_order_mark_and_crlf_are_read(operator: Operator) -> None:
     assert operator.load(b"\xef\xbb\xbf[bot]\r\nseed = 4\r\n").bot.seed == 4
 
@@ -406,9 +418,9 @@ def test_a_literal_secret_is_refused_and_never_shown(operator: Operator, key: st
         operator.problems(f'{key} = "hunter2"'),
     ):
         assert "hunter2" not in "\n".join(problems)
-    assert operator.problems(f'[exchange]\n{key} = "hunter2"') == [
-        f"my.toml:2: exchange.{key} looks like a secret; secrets never stand in settings, they come from the environment"
-    ]
+    (problem,) = operator.problems(f'[exchange]\n{key} = "hunter2"')
+    assert problem.startswith(f"my.toml:2: exchange.{key} looks like a secret; ")
+    assert problem.endswith("they come from the environment")
 
 
 # --- the law: one bad value, one error that names its key
@@ -440,25 +452,23 @@ def toml(value: object) -> str:
 
 @given(st.sampled_from(keys), anything)
 def test_any_single_value_is_taken_or_named_by_its_key(key: str, value: object) -> None:
-    try:
-        settings = load_settings([], {}, [f"{key}={toml(value)}"])
-    except SettingsError as error:
-        assert error.problems
-        assert all(key in problem for problem in error.problems), error.problems
-        assert all("\n" not in problem for problem in error.problems)
-    else:
-        assert isinstance(settings, Settings)
-        assert re.fullmatch("[0-9a-f]{64}", settings_digest(settings))
+    answer = try_load([], [f"{key}={toml(value)}"])
+    if isinstance(answer, Settings):
+        assert re.fullmatch("[0-9a-f]{64}", settings_digest(answer))
+        return
+    assert answer
+    for problem in answer:
+        assert key in problem
+        assert problem.isprintable()
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_any_file_is_taken_or_refused(tmp_path_factory: pytest.TempPathFactory, content: str | bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    try:
-        load_settings([path], {}, [])
-    except SettingsError as error:
-        assert all(str(path) in problem for problem in error.problems)
+    answer = try_load([path], [])
+    if not isinstance(answer, Settings):
+        assert all(str(path) in problem for problem in answer)
 
 
 # --- the digest

@@ -77,13 +77,10 @@ class Bookkeeper:
             case m.OrderDenied():
                 self.counts["denied"] += 1
                 self._write(message)
-            case (
-                m.InstrumentListed()
-                | m.RiskStateChanged()
-                | m.EquityMarked()
-                | m.SessionStarted()
-                | m.SessionEnded()
-            ):
+            case m.SessionStarted():
+                self._write(message)
+                return (self.ledger.recovered(message.ts_ns),)
+            case m.InstrumentListed() | m.RiskStateChanged() | m.EquityMarked() | m.SessionEnded():
                 self._write(message)
             case _:
                 raise AssertionError(f"not routed to persistence: {message!r}")

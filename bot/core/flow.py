@@ -13,6 +13,10 @@ from typing import Final, Protocol
 
 from bot.core import messages as m
 
+END_OF_MARKET: Final = "end of market data"
+"""Why a session ended: the simulated exchange closes its connections with this reason."""
+TIME_IS_OVER: Final = "the time is over"
+
 
 class Stage(StrEnum):
     """The actors, by what they own."""
@@ -99,3 +103,17 @@ class Fifo:
             stage, message = self._queue.popleft()
             for output in self._machines[stage].handle(message):
                 self.post(stage, output)
+
+
+def closing(
+    now_ns: int, latency_ns: int, reason: str, *, is_complete: bool
+) -> tuple[m.OperatorCommand, m.Tick, m.SessionEnded]:
+    """Return what is said at the end of a session, each after all is done that came of the one before.
+
+    Working orders are cancelled; time passes until the cancels have reached the paper exchange; that is written.
+    """
+    return (
+        m.OperatorCommand(ts_ns=now_ns, verb="close", command_id=""),
+        m.Tick(ts_ns=now_ns + latency_ns + 1),
+        m.SessionEnded(ts_ns=now_ns + latency_ns + 1, reason=reason, is_complete=is_complete),
+    )

@@ -30,17 +30,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
 # --- the market, said by the feed
 
 
-class Tick(Message):
+class Tick(Message, frozen=True, kw_only=True):
     """Time has come this far. At least four a second in real time; one a second of a replay's own clock."""
 
 
-class InstrumentListed(Message):
+class InstrumentListed(Message, frozen=True, kw_only=True):
     """The exchange lists this market, with these steps; comes before anything else about it."""
 
     instrument: Instrument
 
 
-class Quote(Message):
+class Quote(Message, frozen=True, kw_only=True):
     """Best bid and ask of a whole, continuous book. Perishable."""
 
     symbol: str
@@ -50,7 +50,7 @@ class Quote(Message):
     ask_lots: int
 
 
-class Depth(Message):
+class Depth(Message, frozen=True, kw_only=True):
     """The visible book, at most 20 levels a side. Perishable."""
 
     symbol: str
@@ -58,14 +58,14 @@ class Depth(Message):
     asks: Levels
 
 
-class BookLost(Message):
+class BookLost(Message, frozen=True, kw_only=True):
     """The book of `symbol` is not known until the next quote: nothing may be priced on it."""
 
     symbol: str
     reason: str
 
 
-class TradeTick(Message):
+class TradeTick(Message, frozen=True, kw_only=True):
     """One trade between others on the exchange."""
 
     symbol: str
@@ -75,7 +75,7 @@ class TradeTick(Message):
     taker_side: Side
 
 
-class Bar(Message):
+class Bar(Message, frozen=True, kw_only=True):
     """A finished candle: of the exchange, or built by us out of trades. `ts_ns` is when we knew that it was over."""
 
     symbol: str
@@ -90,7 +90,7 @@ class Bar(Message):
     """Older than our session: it warms indicators up and asks for no order."""
 
 
-class MarkPrice(Message):
+class MarkPrice(Message, frozen=True, kw_only=True):
     """The exchange's own mark price. Perishable."""
 
     symbol: str
@@ -100,7 +100,7 @@ class MarkPrice(Message):
 # --- what to hold, said by strategies
 
 
-class Signal(Message):
+class Signal(Message, frozen=True, kw_only=True):
     """The position that a strategy wants to hold, not an order. Perishable: only the newest wish counts."""
 
     strategy: str
@@ -147,13 +147,13 @@ class RiskState(StrEnum):
         return (RiskState.NORMAL, RiskState.REDUCE_ONLY, RiskState.HALTED).index(self)
 
 
-class OrderApproved(Message):
+class OrderApproved(Message, frozen=True, kw_only=True):
     """The gate let an order through and reserved its worst case."""
 
     intent: OrderIntent
 
 
-class OrderDenied(Message):
+class OrderDenied(Message, frozen=True, kw_only=True):
     """The gate refused: what was asked, which rule said no, its value and its bound."""
 
     strategy: str
@@ -164,14 +164,14 @@ class OrderDenied(Message):
     detail: str
 
 
-class CancelRequested(Message):
+class CancelRequested(Message, frozen=True, kw_only=True):
     """The gate wants a working order gone."""
 
     client_id: str
     reason: str
 
 
-class RiskStateChanged(Message):
+class RiskStateChanged(Message, frozen=True, kw_only=True):
     """The gate opened or closed, and why; `cause` is a breaker's name or the operator's verb."""
 
     state: RiskState
@@ -179,7 +179,7 @@ class RiskStateChanged(Message):
     detail: str
 
 
-class EquityMarked(Message):
+class EquityMarked(Message, frozen=True, kw_only=True):
     """Equity and the baselines of the breakers, about once a minute, so that a restart does not forget them."""
 
     equity_atoms: int
@@ -193,7 +193,7 @@ OperatorVerb = Literal["halt", "reduce", "flatten", "resume", "close"]
 """`close` is said by the daemon itself at its end: cancel what works, and let nothing new through."""
 
 
-class OperatorCommand(Message):
+class OperatorCommand(Message, frozen=True, kw_only=True):
     """Somebody at a screen or a command line asks for something."""
 
     verb: OperatorVerb
@@ -201,7 +201,7 @@ class OperatorCommand(Message):
     """Names the asker's request in the answer; empty where nobody waits."""
 
 
-class OperatorAnswered(Message):
+class OperatorAnswered(Message, frozen=True, kw_only=True):
     """What came of an operator's command; journalled."""
 
     verb: OperatorVerb
@@ -213,7 +213,7 @@ class OperatorAnswered(Message):
 # --- what is written, said by persistence
 
 
-class SessionStarted(Message):
+class SessionStarted(Message, frozen=True, kw_only=True):
     """A daemon began to trade on this journal, for the `epoch`-th time."""
 
     epoch: int
@@ -224,14 +224,14 @@ class SessionStarted(Message):
     """Cash that the account began with; counts only in the first session of a journal."""
 
 
-class SessionEnded(Message):
+class SessionEnded(Message, frozen=True, kw_only=True):
     """The daemon ended in good order. `is_complete`: it did all that it was asked for."""
 
     reason: str
     is_complete: bool
 
 
-class Recovered(Message):
+class Recovered(Message, frozen=True, kw_only=True):
     """What the journal says, told to everybody before the first message of a session."""
 
     epoch: int
@@ -246,19 +246,19 @@ class Recovered(Message):
     equity: EquityMarked | None
 
 
-class SubmitOrder(Message):
+class SubmitOrder(Message, frozen=True, kw_only=True):
     """The order is written down: send it. Only persistence makes one, out of an `OrderApproved`."""
 
     intent: OrderIntent
 
 
-class CancelOrder(Message):
+class CancelOrder(Message, frozen=True, kw_only=True):
     """The wish to cancel is written down: send it."""
 
     client_id: str
 
 
-class FillBooked(Message):
+class FillBooked(Message, frozen=True, kw_only=True):
     """A fill is in the ledger, once; with what is held after it."""
 
     fill: Fill
@@ -271,7 +271,7 @@ class FillBooked(Message):
 # --- what happened, said by the executor
 
 
-class OrderEvent(Message):
+class OrderEvent(Message, frozen=True, kw_only=True):
     """The exchange said something about an order."""
 
     client_id: str
@@ -284,7 +284,7 @@ class OrderEvent(Message):
     """The exchange's code and text when it refused or ended the order."""
 
 
-class Fill(Message):
+class Fill(Message, frozen=True, kw_only=True):
     """One execution of ours. (symbol, trade_id, order_id, side) names it for ever."""
 
     client_id: str

@@ -71,7 +71,7 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
     price_ticks: int | None
     """None on a market order."""
     reserved_atoms: int
-    """Worst case in quote atoms, with fees: what a buy keeps out of other orders' reach."""
+    """What a buy keeps out of other orders' reach: its worst case in quote atoms. 0 on a sell."""
 
     @property
     def signed_lots(self) -> int:

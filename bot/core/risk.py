@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bot.core import messages as m
-from bot.core.instrument import Instrument, Side, side_of
+from bot.core.instrument import ATOM_SCALE, Instrument, Side, decimal_of, side_of
 from bot.core.messages import DenyReason, RiskState
 from bot.core.orders import OrderIntent, OrderRecord, OrderState, OrderType, client_id
 
@@ -80,6 +80,7 @@ class _Working:
 
     @property
     def reserved_atoms(self) -> int:
+        """Return the quote that it may still need."""
         intent = self.record.intent
         return -(-intent.reserved_atoms * self.record.leaves_lots // intent.qty_lots)
 
@@ -107,7 +108,10 @@ class Account:
             for symbol, atoms in held.items():
                 self._hold(strategy, symbol, atoms)
         for record in message.orders:
-            self.working[record.intent.client_id] = _Working(record)
+            # A replay's clock may stand before the last session's end: patience with an old order begins anew.
+            self.working[record.intent.client_id] = _Working(
+                msgspec.structs.replace(record, submitted_ns=message.ts_ns)
+            )
 
     def book(self, booked: m.FillBooked) -> None:
         """Take a fill: the position grows and the reservation shrinks in the same turn."""
@@ -160,16 +164,12 @@ class Account:
     @property
     def free_atoms(self) -> int:
         """Return the cash that no working buy may still need."""
-        return self.cash_atoms - sum(
-            order.reserved_atoms for order in self.working.values() if order.record.intent.side is Side.BUY
-        )
+        return self.cash_atoms - sum(order.reserved_atoms for order in self.working.values())
 
     def worst_atoms(self, symbol: str) -> int:
         """Return what is held of `symbol`, and every working buy of it filled, in quote."""
         return self._values.get(symbol, 0) + sum(
-            order.reserved_atoms
-            for order in self.working.values()
-            if order.record.intent.symbol == symbol and order.record.intent.side is Side.BUY
+            order.reserved_atoms for order in self.working.values() if order.record.intent.symbol == symbol
         )
 
     @property
@@ -193,6 +193,11 @@ class Account:
             for order in self.orders_of(strategy, symbol)
             if order.record.intent.side is Side.SELL
         )
+
+
+def money(atoms: int) -> str:
+    """Return a sum in whole quote currency, to eight decimals, for the eyes of an operator."""
+    return f"{decimal_of(atoms, ATOM_SCALE):.8f}".rstrip("0").rstrip(".")
 
 
 Rule = Callable[["RiskGate", Proposal], tuple[DenyReason, str] | None]
@@ -250,7 +255,8 @@ def qty_min(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
     bound = order.instrument.qty_lots_min
     if order.qty_lots >= bound:
         return None
-    return DenyReason.MIN_QTY, f"{order.qty_lots} lots < {bound}"
+    quantity = order.instrument.quantity
+    return DenyReason.MIN_QTY, f"quantity {quantity(order.qty_lots):f} < minimum {quantity(bound):f}"
 
 
 def notional_min(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
@@ -259,7 +265,7 @@ def notional_min(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | No
     bound = order.instrument.notional_atoms_min
     if notional >= bound:
         return None
-    return DenyReason.MIN_NOTIONAL, f"notional {notional} atoms < {bound}"
+    return DenyReason.MIN_NOTIONAL, f"notional {money(notional)} < {money(bound)}"
 
 
 def price_collar(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
@@ -280,7 +286,7 @@ def order_value_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] |
     bound = gate.limits.max_order_value_atoms
     if not order.is_increase or order.value_atoms <= bound:
         return None
-    return DenyReason.MAX_ORDER_VALUE, f"value {order.value_atoms} atoms > max_order_value {bound}"
+    return DenyReason.MAX_ORDER_VALUE, f"value {money(order.value_atoms)} > max_order_value {money(bound)}"
 
 
 def position_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
@@ -290,7 +296,7 @@ def position_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | No
     bound = order.equity_atoms * gate.limits.max_position_bps // 10_000
     if not order.is_increase or after <= bound:
         return None
-    return DenyReason.MAX_POSITION, f"position {after} atoms > max_position {bound}"
+    return DenyReason.MAX_POSITION, f"position {money(after)} > max_position_pct, which is {money(bound)}"
 
 
 def gross_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
@@ -300,7 +306,7 @@ def gross_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
     bound = order.equity_atoms * gate.limits.max_gross_bps // 10_000
     if not order.is_increase or after <= bound:
         return None
-    return DenyReason.MAX_GROSS, f"gross {after} atoms > max_gross {bound}"
+    return DenyReason.MAX_GROSS, f"all positions {money(after)} > max_gross_pct, which is {money(bound)}"
 
 
 def funds_enough(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
@@ -308,7 +314,7 @@ def funds_enough(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | No
     free = gate.account.free_atoms
     if not order.is_increase or order.value_atoms <= free:
         return None
-    return DenyReason.INSUFFICIENT_FUNDS, f"needs {order.value_atoms} atoms > free {free}"
+    return DenyReason.INSUFFICIENT_FUNDS, f"needs {money(order.value_atoms)} > free cash {money(free)}"
 
 
 def open_orders_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
@@ -490,9 +496,7 @@ class RiskGate:
         self._refused.pop(key, None)
         yield self._approve(wish, order)
 
-    def _propose(
-        self, wish: m.Signal, instrument: Instrument, missing_lots: int, decided_ns: int
-    ) -> Proposal:
+    def _propose(self, wish: m.Signal, instrument: Instrument, missing_lots: int, decided_ns: int) -> Proposal:
         side = side_of(missing_lots)
         qty_lots = abs(missing_lots)
         quote = self.account.quotes.get(wish.symbol)
@@ -529,7 +533,7 @@ class RiskGate:
             time_in_force="IOC" if is_market else "GTC",
             qty_lots=order.qty_lots,
             price_ticks=None if is_market else order.price_ticks,
-            reserved_atoms=order.value_atoms,
+            reserved_atoms=order.value_atoms if order.is_increase else 0,
         )
         approved = m.OrderApproved(ts_ns=self._now_ns, intent=intent)
         self.account.working[intent.client_id] = _Working(new_record(approved))
@@ -540,9 +544,7 @@ class RiskGate:
         for order in orders:
             if not order.record.is_cancel_requested:
                 order.record = msgspec.structs.replace(order.record, is_cancel_requested=True)
-                yield m.CancelRequested(
-                    ts_ns=self._now_ns, client_id=order.record.intent.client_id, reason=reason
-                )
+                yield m.CancelRequested(ts_ns=self._now_ns, client_id=order.record.intent.client_id, reason=reason)
 
     def _on_order_event(self, event: m.OrderEvent) -> Iterator[m.AnyMessage]:
         order = self.account.working.get(event.client_id)
@@ -689,6 +691,4 @@ class RiskGate:
 
 def new_record(approved: m.OrderApproved) -> OrderRecord:
     """Return the record of an order that was approved just now."""
-    return OrderRecord(
-        intent=approved.intent, state=OrderState.SUBMITTED, filled_lots=0, submitted_ns=approved.ts_ns
-    )
+    return OrderRecord(intent=approved.intent, state=OrderState.SUBMITTED, filled_lots=0, submitted_ns=approved.ts_ns)

@@ -305,17 +305,28 @@ async def open_http(
 
 async def _perform(client: httpx.AsyncClient, request: _Request) -> Response:
     async with client.stream("GET", request.path, params=dict(request.params)) as reply:
-        if (coding := reply.headers.get("content-encoding", "identity")) != "identity":
-            await _close_client(client)
-            raise BadReply(f"GET {request.path}: a body in the coding {safe_text(coding, 20)!r}")
-        body = bytearray()
+        body = await _read_body(client, reply)
+    if len(body) > BODY_BYTES_MAX:
+        raise BadReply(f"GET {request.path}: a body of more than {BODY_BYTES_MAX} bytes", body)
+    if (coding := reply.headers.get("content-encoding", "identity")) != "identity":
+        raise BadReply(f"GET {request.path}: a body in the coding {safe_text(coding, 20)!r}", body)
+    return Response(status=reply.status_code, body=body, retry_after_s=_retry_after_s(reply.headers))
+
+
+async def _read_body(client: httpx.AsyncClient, reply: httpx.Response) -> bytes:
+    """Return the body as it travelled, or a little more than `BODY_BYTES_MAX` bytes of a longer one."""
+    body = bytearray()
+    try:
         async for chunk in reply.aiter_raw():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                # Closing is the one way out of a half-read body that leaves nothing behind.
+            if len(body) <= BODY_BYTES_MAX:
+                body += chunk
+            elif not client.is_closed:
+                # Leaving the loop would leave httpx's generators to the garbage collector: make it end by itself.
                 await _close_client(client)
-                raise BadReply(f"GET {request.path}: a body of more than {BODY_BYTES_MAX} bytes", bytes(body[:200]))
-    return Response(status=reply.status_code, body=bytes(body), retry_after_s=_retry_after_s(reply.headers))
+    except httpx.HTTPError:
+        if len(body) <= BODY_BYTES_MAX:
+            raise
+    return bytes(body)
 
 
 async def _close_client(client: httpx.AsyncClient) -> None:

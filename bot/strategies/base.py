@@ -14,9 +14,7 @@ import msgspec
 from bot.core.messages import Bar
 
 
-class StrategySettings(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
-):
+class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What every strategy is told, whatever its kind."""
 
     timeframe: str

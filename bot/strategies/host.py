@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bot.core import messages as m
+from bot.core.durations import duration_ns
 from bot.core.instrument import Instrument
 from bot.core.sizing import target_lots
 from bot.strategies import AnyStrategySettings, make_strategy
@@ -26,23 +27,15 @@ class _Seat:
 class StrategyHost:
     """Owns every strategy and its indicators."""
 
-    def __init__(
-        self,
-        settings: Mapping[str, AnyStrategySettings],
-        timeframes_ns: Mapping[str, int],
-        symbols: Sequence[str],
-    ) -> None:
-        """Seat each strategy of `settings` on those of its symbols that are in `symbols`, which the run plays.
-
-        `timeframes_ns` is by strategy name.
-        """
+    def __init__(self, settings: Mapping[str, AnyStrategySettings], symbols: Sequence[str]) -> None:
+        """Seat each strategy of `settings` on those of its symbols that are in `symbols`, which the run plays."""
         self.watched: dict[tuple[str, int], list[_Seat]] = {}
+        """(symbol, bar length in ns) to who listens."""
         for name, own in settings.items():
             for symbol in own.symbols or symbols:
-                if symbol not in symbols:
-                    continue  # this run's market does not play it
-                seat = _Seat(name, own, make_strategy(own))
-                self.watched.setdefault((symbol, timeframes_ns[name]), []).append(seat)
+                if symbol in symbols:
+                    key = symbol, duration_ns(own.timeframe)
+                    self.watched.setdefault(key, []).append(_Seat(name, own, make_strategy(own)))
         self._instruments: dict[str, Instrument] = {}
 
     def handle(self, message: m.AnyMessage) -> Iterator[m.AnyMessage]:

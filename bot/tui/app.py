@@ -127,7 +127,7 @@ class Dialog(ModalScreen[str]):
 HELP: Final = """\
 h   halt: let no order through, cancel what works
 r   reduce only: let through what makes positions smaller
-f   flatten: cancel what works and sell what is held (asks first)
+f   flatten: cancel what works, close what is held (asks first)
 e   resume: let orders through again (asks first)
 d   detach: leave this screen, the bot goes on
 s   stop: end the bot (asks first)
@@ -145,12 +145,13 @@ class TradingScreen(App[ScreenResult]):
     CSS_PATH = "app.tcss"
     TITLE = "Poloniex bot"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
+    AUTO_FOCUS = None
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - a ClassVar of Textual's
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012 - a ClassVar of Textual's
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h", "halt", "halt", tooltip="Let no order through"),
         Binding("r", "reduce", "reduce only", tooltip="Let through only what makes positions smaller"),
-        Binding("f", "flatten", "flatten", tooltip="Cancel what works and sell what is held"),
+        Binding("f", "flatten", "flatten", tooltip="Cancel what works and close what is held"),
         Binding("e", "resume", "resume", tooltip="Let orders through again"),
         Binding("d", "detach", "detach", tooltip="Leave this screen; the bot goes on"),
         Binding("s", "stop", "stop", tooltip="End the bot"),
@@ -337,9 +338,9 @@ class TradingScreen(App[ScreenResult]):
         self._send("reduce")
 
     def action_flatten(self) -> None:
-        """Sell everything, after a question."""
+        """Close everything, after a question."""
         held = len(self._view.positions) if self._view else 0
-        text = f"Cancels every working order and sells what is held ({held} open positions) at the market's price."
+        text = f"Cancels every working order and closes what is held, at the market's price. Held now: {held}."
         self._confirm("flatten", "Flatten?", text)
 
     def action_resume(self) -> None:

@@ -18,9 +18,6 @@ _PLACES_MAX: Final = 12
 _DIGITS_MAX: Final = 18
 """A number with more digits before its point is told in powers of ten, so that no value can widen a screen."""
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
-_BRAILLE: Final = 0x2800
-_BRAILLE_DOTS: Final = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
-"""Bits of the left and the right column of a braille cell, from the bottom up."""
 
 
 def places(currency: str) -> int:
@@ -131,22 +128,18 @@ def sparkline(values: Sequence[Decimal], width: int) -> str:
     return "".join(_SPARKS[height] for height in heights)
 
 
-def braille_chart(values: Sequence[Decimal], width: int, height: int) -> list[str]:
-    """Return `values`, oldest first, as `height` lines of `width` braille characters, filled from below."""
-    if len(values) < 2 or width < 1 or height < 1:
+def area_chart(values: Sequence[Decimal], width: int, height: int) -> list[str]:
+    """Return `values`, oldest first, as `height` lines of `width` blocks, filled from below; the newest on the right."""
+    if len(values) < 2 or width < 2 or height < 1:
         return []
-    heights = _heights(values, 2 * width, 4 * height)
-    heights = [0] * (2 * width - len(heights)) + [dots + 1 for dots in heights]
-    return ["".join(_braille(heights, column, row) for column in range(width)) for row in reversed(range(height))]
+    heights = [eighths + 1 for eighths in _heights(values, width, len(_SPARKS) * height)]
+    rows = ["".join(_block(eighths - len(_SPARKS) * row) for eighths in heights) for row in reversed(range(height))]
+    return [row.rjust(width) for row in rows]
 
 
-def _braille(heights: Sequence[int], column: int, row: int) -> str:
-    """Return the cell of `column` and of `row` from below, where `heights` has two entries for a cell."""
-    bits = 0
-    for side, dots in enumerate(_BRAILLE_DOTS):
-        filled = heights[2 * column + side] - 4 * row
-        bits |= sum(dots[:filled]) if filled > 0 else 0
-    return chr(_BRAILLE + bits)
+def _block(eighths: int) -> str:
+    """Return a character filled by so many eighths, and no more than it holds."""
+    return _SPARKS[min(eighths, len(_SPARKS)) - 1] if eighths > 0 else " "
 
 
 def _heights(values: Sequence[Decimal], width: int, levels: int) -> list[int]:

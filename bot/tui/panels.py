@@ -28,6 +28,7 @@ from bot.tui.table import Cell, Column, Tone, body, fitting, head, line, safe_ce
 LOG_LINES_MAX: Final = 500
 LOG_TEXT_MAX: Final = 300
 _CHART_LABEL_WIDTH: Final = 12
+_WIDE: Final = 110
 _SPACE: Final = Cell("   ")
 
 
@@ -38,7 +39,10 @@ class Painted(Widget):
 
     def tone_style(self, tone: Tone) -> Style:
         """Return what the style sheet says of `tone`."""
-        return self.get_visual_style(tone.value, partial=True)
+        style = self.get_visual_style(tone.value, partial=True)
+        # Textual 8 leaves `reverse` out of a component's style.
+        is_reverse = self.get_component_styles(tone.value).text_style.reverse
+        return style + Style(reverse=True) if is_reverse else style
 
     def paint(self, cells: Sequence[Cell]) -> Content:
         """Return `cells` in one line of this widget's width."""
@@ -90,8 +94,10 @@ class Header(Painted):
             Cell(fmt.percent(view.drawdown_pct)),
             _SPACE,
         ]
-        room = width - sum(len(cell.text) for cell in cells)
-        spark = fmt.sparkline([equity for _, equity in view.equity_history], min(room, 60))
+        if width >= _WIDE:
+            return [*cells, Cell("Cash ", Tone.FAINT), Cell(fmt.money(view.cash, decimals))]
+        room = max(0, width - sum(len(cell.text) for cell in cells))
+        spark = fmt.sparkline([equity for _, equity in view.equity_history], room)
         return [*cells, Cell(" " * (room - len(spark))), Cell(spark, Tone.FAINT)]
 
     def _risk_and_feed(self, width: int) -> list[Cell]:
@@ -219,7 +225,7 @@ class EquityChart(Painted):
         if self.view is None or len(history) < 2:
             return self.paint([Cell("no history yet", Tone.FAINT)])
         values = [equity for _, equity in history]
-        rows = fmt.braille_chart(values, width - _CHART_LABEL_WIDTH, height - 1)
+        rows = fmt.area_chart(values, width - _CHART_LABEL_WIDTH, height - 1)
         decimals = fmt.places(self.view.quote_currency)
         labels = {0: fmt.money(max(values), decimals), len(rows) - 1: fmt.money(min(values), decimals)}
         tone = Tone.GAIN if values[-1] >= values[0] else Tone.LOSS
@@ -238,7 +244,7 @@ class EquityChart(Painted):
 # --- tables
 
 
-class _Head(Painted):
+class TableHead(Painted):
     """The titles of a table's columns."""
 
     columns: reactive[tuple[Column, ...]] = reactive(())
@@ -249,7 +255,7 @@ class _Head(Painted):
         return head(fitting(self.columns, width), width, self.tone_style)
 
 
-class _Rows(Painted):
+class TableRows(Painted):
     """The rows of a table, or a word where there are none."""
 
     columns: reactive[tuple[Column, ...]] = reactive((), layout=True)
@@ -281,8 +287,8 @@ class TablePanel(Vertical):
     def __init__(self, title: str, empty: str, *, id: str) -> None:  # noqa: A002 - Textual's own name for it
         super().__init__(id=id, classes="panel")
         self._title = title
-        self._head = _Head()
-        self._rows = _Rows(empty)
+        self._head = TableHead()
+        self._rows = TableRows(empty)
 
     def compose(self) -> ComposeResult:
         """Lay the titles above the rows."""
@@ -372,7 +378,7 @@ def market_columns(rows: Sequence[MarketRow], silent_ms: int) -> list[Column]:
 # --- the log
 
 
-class _LogLines(Painted):
+class LogLines(Painted):
     """The lines of the log, the newest at the bottom."""
 
     notes: reactive[tuple[Note, ...]] = reactive((), layout=True)
@@ -394,7 +400,7 @@ class LogPanel(VerticalScroll):
     def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own name for it
         super().__init__(id=id, classes="panel")
         self._notes: deque[Note] = deque(maxlen=LOG_LINES_MAX)
-        self._lines = _LogLines()
+        self._lines = LogLines()
 
     def compose(self) -> ComposeResult:
         """Hold the lines."""
@@ -403,14 +409,16 @@ class LogPanel(VerticalScroll):
     def on_mount(self) -> None:
         """Say what is shown here."""
         self.border_title = "Log (UTC)"
-        self.anchor()
 
     def add(self, notes: Iterable[Note]) -> None:
         """Show `notes` below the others; one that is there already, as after a reconnect, stays where it is."""
         for note in notes:
             if note not in self._notes:
                 self._notes.append(note)
+        was_at_end = self.is_vertical_scroll_end
         self._lines.notes = tuple(self._notes)
+        if was_at_end:
+            self.call_after_refresh(self.scroll_end, animate=False)
 
 
 def _note_cells(note: Note) -> list[Cell]:
@@ -457,4 +465,4 @@ def _day_percent(view: View) -> str:
 def _spread_bps(row: MarketRow) -> str:
     if row.bid is None or row.ask is None or row.bid + row.ask <= 0:
         return fmt.NONE
-    return f"{fmt.money(20000 * (row.ask - row.bid) / (row.bid + row.ask), 1)} bp"
+    return f"{fmt.money(20000 * (row.ask - row.bid) / (row.bid + row.ask), 2)} bp"

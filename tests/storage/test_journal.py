@@ -325,6 +325,29 @@ async def test_a_failed_write_leaves_nothing_and_stops_the_journal(path: Path) -
     assert len(read_sqlite_journal(path)) == 2
 
 
+async def test_a_commit_is_synced_before_it_is_acknowledged(path: Path) -> None:
+    async with open_portal() as portal, open_sqlite_journal(path, portal) as journal:
+        connection = journal._connection
+        assert connection is not None
+
+        async def pragma(name: str) -> list[tuple[object, ...]]:
+            return [tuple(row) for row in await connection.execute_fetchall(f"PRAGMA {name}")]
+
+        assert await portal.run(pragma, "synchronous") == [(2,)]  # FULL
+        assert await portal.run(pragma, "journal_mode") == [("wal",)]
+        assert await portal.run(pragma, "busy_timeout") == [(5000,)]
+
+
+async def test_a_second_writer_is_refused_and_harms_nothing(path: Path) -> None:
+    async with open_portal() as portal, open_sqlite_journal(path, portal) as one:
+        async with open_sqlite_journal(path, portal) as two:
+            await one.append(payloads(3))
+            with pytest.raises(JournalError, match="cannot be written"):
+                await two.append(payloads(1))
+        await one.append(payloads(1, first=4))
+    assert len(read_sqlite_journal(path)) == 4
+
+
 async def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
     await write(path, 5)
     async with open_portal() as portal, open_sqlite_journal(path, portal) as journal:

@@ -72,9 +72,11 @@ def answer(venue: Venue, method: str, path: str, query: str = "") -> Reply:
 
 
 def _result(venue: Venue, method: str, path: str, query: str) -> object:
-    parts = tuple(path.removeprefix("/").removesuffix("/").split("/"))
-    whole = _WHOLE.get(parts)
-    part = _OF_ONE.get(parts[2:]) if whole is None and len(parts) > 1 and parts[0] == "markets" else None
+    route = path.removeprefix("/").removesuffix("/")
+    whole = _WHOLE.get(route)
+    collection, _, rest = route.partition("/")
+    symbol, _, call = rest.partition("/")
+    part = _OF_ONE.get(call) if whole is None and collection == "markets" and symbol else None
     if whole is None and part is None:
         raise _Refusal(NOT_FOUND, f"Not Found: {path[:100]}", NOT_FOUND)
     if method != "GET":
@@ -82,9 +84,9 @@ def _result(venue: Venue, method: str, path: str, query: str) -> object:
     if whole is not None:
         return whole(venue)
     assert part is not None
-    market = venue.markets.get(parts[1])
+    market = venue.markets.get(symbol)
     if market is None:
-        raise _Refusal(BAD_SYMBOL, f"Invalid symbol: {parts[1][:40]}")
+        raise _Refusal(BAD_SYMBOL, f"Invalid symbol: {symbol[:40]}")
     return part(venue, market, _query(query))
 
 
@@ -300,21 +302,21 @@ def _trades(venue: Venue, market: Market, query: Query) -> list[_Trade]:
     ]
 
 
-_WHOLE: Final[Mapping[tuple[str, ...], Callable[[Venue], object]]] = {
-    ("timestamp",): _timestamp,
-    ("markets",): _markets,
-    ("markets", "price"): _prices,
-    ("markets", "markPrice"): _mark_prices,
-    ("markets", "ticker24h"): _tickers,
+_WHOLE: Final[Mapping[str, Callable[[Venue], object]]] = {
+    "timestamp": _timestamp,
+    "markets": _markets,
+    "markets/price": _prices,
+    "markets/markPrice": _mark_prices,
+    "markets/ticker24h": _tickers,
 }
-_OF_ONE: Final[Mapping[tuple[str, ...], Callable[[Venue, Market, Query], object]]] = {
-    (): _listing_of_one,
-    ("price",): _price,
-    ("markPrice",): _mark_price,
-    ("orderBook",): _order_book,
-    ("candles",): _candles,
-    ("trades",): _trades,
-    ("ticker24h",): _ticker,
+_OF_ONE: Final[Mapping[str, Callable[[Venue, Market, Query], object]]] = {
+    "": _listing_of_one,
+    "price": _price,
+    "markPrice": _mark_price,
+    "orderBook": _order_book,
+    "candles": _candles,
+    "trades": _trades,
+    "ticker24h": _ticker,
 }
 
 _CandleRow = tuple[str, str, str, str, str, str, str, str, int, int, str, str, int, int]

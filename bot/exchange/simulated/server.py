@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -27,7 +27,6 @@ from hypercorn.typing import (
     ConnectionState,
     HTTPScope,
     Scope,
-    WebsocketReceiveEvent,
     WebsocketScope,
 )
 
@@ -220,15 +219,17 @@ class SimulatedExchange:
 
     # --- connections
 
-    async def serve_stream(self, serve: Callable[[trio.SocketStream], Any], stream: trio.SocketStream) -> None:
+    async def serve_stream(self, config: Config, context: WorkerContext, stream: trio.SocketStream) -> None:
         """Let hypercorn serve one TCP connection, and know its stream: only so can a stalled one be dropped."""
         try:
             address = cast("tuple[str, int]", stream.socket.getpeername())
         except OSError:  # it was gone before we looked
             return
+        # hypercorn's annotation names one kind of stream; it tells by trying which one it has.
+        named = cast("trio.SSLStream[trio.SocketStream]", stream)
         self._streams[address] = stream
         try:
-            await serve(stream)
+            await TCPServer(ASGIWrapper(self.app), config, context, ConnectionState({}), named)
         finally:
             del self._streams[address]
 
@@ -236,9 +237,9 @@ class SimulatedExchange:
         """The ASGI application."""
         match scope["type"]:
             case "http":
-                await self._answer_request(cast("HTTPScope", scope), send)
+                await self._answer_request(scope, send)
             case "websocket":
-                await self._serve_websocket(cast("WebsocketScope", scope), receive, send)
+                await self._serve_websocket(scope, receive, send)
             case "lifespan":
                 raise AssertionError("hypercorn's worker does not run here, so nobody asks for a lifespan")
 
@@ -287,7 +288,7 @@ class SimulatedExchange:
                 message = await receive()
                 if message["type"] != "websocket.receive":
                     return
-                text = cast("WebsocketReceiveEvent", message)["text"]
+                text = message["text"]
                 self._put(connection, connection.session.handle(text or ""))
                 self._index_subscribers()
             if patience.cancelled_caught:
@@ -313,7 +314,7 @@ class SimulatedExchange:
 @asynccontextmanager
 async def open_exchange(
     source: MarketSource, *, speed: float | None, port: int = 0
-) -> AsyncIterator[SimulatedExchange]:
+) -> AsyncGenerator[SimulatedExchange]:
     """Serve `source` as a public spot exchange on loopback, until the block is left.
 
     `speed` is how much faster than its own time the market runs, > 0; None is as fast as subscribers take the frames.
@@ -332,9 +333,8 @@ async def open_exchange(
     exchange.rest_url = f"http://{HOST}:{bound_port}"
     exchange.ws_url = f"ws://{HOST}:{bound_port}{PUBLIC_PATH}"
     context = WorkerContext(None)
-    serve = partial(TCPServer, ASGIWrapper(exchange.app), _config(), context, ConnectionState({}))
     async with trio.open_nursery() as nursery:
-        handler = partial(exchange.serve_stream, serve)
+        handler = partial(exchange.serve_stream, _config(), context)
         await nursery.start(partial(trio.serve_listeners, handler, listeners))
         nursery.start_soon(exchange.play)
         try:
