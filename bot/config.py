@@ -175,6 +175,8 @@ SECTIONS: Final[dict[str, type[_Section]]] = {
     "risk": RiskSettings,
 }
 _STRATEGIES: Final = "strategies"
+_DEPTH_MAX: Final = 3
+"""strategies.NAME.key"""
 
 
 def load_settings(files: Sequence[Path], environ: Mapping[str, str], sets: Sequence[str]) -> Settings:
@@ -186,7 +188,7 @@ def load_settings(files: Sequence[Path], environ: Mapping[str, str], sets: Seque
     """
     problems: list[str] = []
     default = default_file()
-    tree = dict(_read_file(default, default.name if default.parent == Path(__file__).parent else None, problems))
+    tree = _read_file(default, f"{default.parent.name}/{default.name}", problems)
     has_default_strategies = True
     for path in files:
         layer = _read_file(path, str(path), problems)
@@ -227,14 +229,18 @@ class _Source:
 
     @cached_property
     def _lines(self) -> dict[KeyPath, int]:
-        return {} if self.text is None else key_lines(self.text)
+        """The line of every key; of a table that has none of its own, the first line that names it."""
+        own = {} if self.text is None else key_lines(self.text)
+        first: dict[KeyPath, int] = {}
+        for path, line in own.items():
+            for length in range(1, min(len(path), _DEPTH_MAX) + 1):
+                first.setdefault(path[:length], line)
+        return {**first, **own}
 
     def where(self, path: KeyPath) -> str:
         """Return the label, and the line of `path`: itself, what stands in it, or the table that it should be in."""
         for length in range(len(path), 0, -1):
-            inside = (line for key, line in self._lines.items() if key[:length] == path[:length])
-            line = self._lines.get(path[:length]) or min(inside, default=None)
-            if line is not None:
+            if line := self._lines.get(path[:length]):
                 return f"{self.label}:{line}"
         return self.label
 
@@ -261,9 +267,8 @@ def _drop_strategies(tree: _Layer) -> None:
         del tree[path]
 
 
-def _read_file(path: Path, label: str | None, problems: list[str]) -> _Layer:
+def _read_file(path: Path, label: str, problems: list[str]) -> _Layer:
     """Return the entries of a file; whatever keeps it from being read is a problem."""
-    label = label or f"{path.parent.name}/{path.name}"
     text = _file_text(path, label, problems)
     if text is None:
         return {}
@@ -350,7 +355,7 @@ def _entries(document: dict[str, Any], source: _Source) -> _Layer:
     def walk(table: dict[str, Any], path: KeyPath) -> None:
         for key, value in table.items():
             here = (*path, key)
-            depth = 3 if here[0] == _STRATEGIES else 2
+            depth = _DEPTH_MAX if here[0] == _STRATEGIES else 2
             if isinstance(value, dict) and value and len(here) < depth:
                 walk(value, here)  # pyright: ignore[reportUnknownArgumentType]  # TOML keys are str
             else:

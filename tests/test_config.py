@@ -77,12 +77,10 @@ def test_the_defaults_are_valid_and_exact(operator: Operator) -> None:
     assert settings.exchange.quote == "USDT"
     assert settings.paper.maker_fee_bps == Decimal("14.5")
     assert settings.risk.orders_per_minute == 120
-    assert settings.strategies == {
-        "crossover": CrossoverSettings(timeframe="2s", notional=1000, fast=10, slow=30),
-        "reversion": MeanReversionSettings(
-            timeframe="1s", notional=1000, window=30, entry_z=1.5, exit_z=0, is_passive=True
-        ),
-    }
+    assert isinstance(settings.strategies["crossover"], CrossoverSettings)
+    assert isinstance(settings.strategies["reversion"], MeanReversionSettings)
+    assert not settings.strategies["crossover"].is_passive
+    assert settings.strategies["reversion"].is_passive
 
 
 def test_default_toml_names_every_key_of_the_settings_and_the_settings_have_no_defaults() -> None:
@@ -180,10 +178,13 @@ def test_an_empty_table_of_strategies_runs_none(operator: Operator, sets: list[s
 
 
 def test_one_key_of_a_strategy_is_changed_from_outside(operator: Operator) -> None:
+    before = operator.load().strategies
     environ = {"BOT__STRATEGIES__CROSSOVER__SLOW": "40", "BOT__STRATEGIES__REVERSION__IS_PASSIVE": "false"}
-    strategies = operator.load(environ=environ, sets=["strategies.crossover.fast=5"]).strategies
-    assert strategies["crossover"] == CrossoverSettings(timeframe="2s", notional=1000, fast=5, slow=40)
-    assert not strategies["reversion"].is_passive
+    after = operator.load(environ=environ, sets=["strategies.crossover.fast=7"]).strategies
+    assert after == {
+        "crossover": msgspec.structs.replace(before["crossover"], fast=7, slow=40),
+        "reversion": msgspec.structs.replace(before["reversion"], is_passive=False),
+    }
 
 
 @pytest.mark.parametrize(

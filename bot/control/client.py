@@ -95,9 +95,7 @@ class _Connection:
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > VIEW_BYTES_MAX:
-                raise BadReply(
-                    f"{self._who} sent a line longer than {VIEW_BYTES_MAX} bytes", bytes(self._buffer[:200])
-                )
+                raise BadReply(f"{self._who} sent a line longer than {VIEW_BYTES_MAX} bytes", bytes(self._buffer[:200]))
             self._buffer += self._chunk()
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]

@@ -30,9 +30,7 @@ def socket_path(state_dir: Path) -> Path:
     digest = hashlib.sha256(os.fsencode(state_dir.expanduser().resolve())).hexdigest()[:16]
     path = runtime_dir() / f"{digest}.sock"
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-        raise SettingsError(
-            f"{path}: longer than {SOCKET_PATH_BYTES_MAX} bytes; set XDG_RUNTIME_DIR to a shorter one"
-        )
+        raise SettingsError(f"{path}: longer than {SOCKET_PATH_BYTES_MAX} bytes; set XDG_RUNTIME_DIR to a shorter one")
     return path
 
 
@@ -40,11 +38,7 @@ def runtime_dir() -> Path:
     """Return `$XDG_RUNTIME_DIR/bot` if that is ours, else `<tempdir>/bot-<uid>`; made where missing."""
     uid = os.getuid()
     session_dir = os.environ.get("XDG_RUNTIME_DIR", "")
-    path = (
-        Path(session_dir) / "bot"
-        if _is_our_dir(session_dir, uid)
-        else Path(tempfile.gettempdir()) / f"bot-{uid}"
-    )
+    path = Path(session_dir) / "bot" if _is_our_dir(session_dir, uid) else Path(tempfile.gettempdir()) / f"bot-{uid}"
     make_private_dir(path)
     return path
 

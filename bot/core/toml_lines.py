@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 KeyPath = tuple[str, ...]
+DEPTH_MAX: Final = 8
 
 # A multi-line string may end in up to two more of its quotes.
 _TOKEN: Final = re.compile(
@@ -24,7 +25,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 def key_lines(text: str) -> dict[KeyPath, int]:
     """Return the line, from 1, of every key and table header of the valid TOML document `text`.
 
-    Keys inside an array of tables share one path; the first of them counts.
+    Keys inside an array of tables share one path, and so do those deeper than `DEPTH_MAX`; the first counts.
     """
     scanner = _Scanner()
     for token in _TOKEN.finditer(text):
@@ -89,7 +90,7 @@ class _Scanner:
         self.key = ""
 
     def _take_key(self, prefix: KeyPath) -> KeyPath:
-        path = prefix + _parts(self.key.strip())
+        path = (prefix + _parts(self.key.strip()))[:DEPTH_MAX]
         self.lines.setdefault(path, self.line)
         self.key = ""
         return path

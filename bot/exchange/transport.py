@@ -16,17 +16,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import cache
 from ipaddress import ip_address
 from typing import Final, NoReturn, cast
 from urllib.parse import SplitResult, urlsplit
 
 import certifi
+import h11
 import httpx
 import msgspec
 import outcome
 import trio
 import trio_websocket
-from wsproto.utilities import ProtocolError
+import wsproto.utilities
 
 from bot.core.text import safe_text
 from bot.errors import BadReply, ConnectionLost, ExchangeError, RateLimited, SettingsError
@@ -48,6 +50,13 @@ RETRY_AFTER_S_MAX: Final = 3600.0
 HTTP_TOO_MANY_REQUESTS: Final = 429
 REASON_LENGTH_MAX: Final = 123
 """Longest reason in a WebSocket close frame, in bytes (RFC 6455, 5.5)."""
+READER_ERRORS: Final = (
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+    wsproto.utilities.ProtocolError,
+    h11.ProtocolError,
+)
+"""What a peer's bytes can make trio-websocket's reader task end with. It answers what is no HTTP with an h11 error."""
 
 
 # --- trying again
@@ -146,9 +155,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+@cache
 def tls_context() -> ssl.SSLContext:
     """Return a verifying client context: TLS 1.2 or newer, Mozilla's roots, no environment variables."""
-    # Not create_default_context, which writes session keys to $SSLKEYLOGFILE.
+    # Made once: reading the roots takes 40 ms. Not create_default_context, which writes session keys to $SSLKEYLOGFILE.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(certifi.where())
@@ -360,7 +370,9 @@ def _root(error: BaseException) -> BaseException:
     """Return what `error` began with; of several addresses that were tried, the first one's failure."""
     if isinstance(error, BaseExceptionGroup):
         return _root(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
-    return error if error.__cause__ is None else _root(error.__cause__)
+    # httpx raises some errors "from None"; what they came from is then only their context.
+    beneath = error.__cause__ or error.__context__
+    return _root(beneath) if isinstance(beneath, Exception) else error
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -520,7 +532,7 @@ async def open_websocket(
                 body_error = error
             await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
-    except* (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed, ProtocolError) as crash:
+    except* READER_ERRORS as crash:
         # What trio-websocket's reader task ended with; our body was then cancelled for its sake.
         refusals += [error for error in crash.exceptions if not isinstance(error, BaseExceptionGroup)]
     if refusals and (body_error is None or isinstance(body_error, trio.Cancelled)):
@@ -582,7 +594,7 @@ async def _shake_hands(
 def _refusal(address: str, error: Exception) -> ExchangeError:
     """Return what the end of trio-websocket's reader task means to us."""
     if not isinstance(error, trio_websocket.ConnectionRejected):
-        return ConnectionLost(f"{address}: {_words(error)}")
+        return ConnectionLost(f"{address}: the peer broke the protocol: {_words(_root(error))}")
     message = f"{address}: refused with status {error.status_code}"
     if error.status_code != HTTP_TOO_MANY_REQUESTS:
         return ConnectionLost(message)

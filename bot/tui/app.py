@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Static
 
@@ -105,11 +106,11 @@ class Dialog(ModalScreen[str]):
         """Put the focus on the safe choice."""
         self.query_one(f"#choice-{self._choices[-1].key}", Button).focus()
 
-    def on_key(self, event: object) -> None:
+    def on_key(self, event: Key) -> None:
         """Take the key of a choice for its button."""
-        key = getattr(event, "key", "")
         for choice in self._choices:
-            if choice.key == key:
+            if choice.key == event.key:
+                event.stop()
                 self.dismiss(choice.value)
 
     @on(Button.Pressed)
@@ -170,6 +171,19 @@ class TradingScreen(App[ScreenResult]):
     ) -> None:
         # Without colours the terminal's own are kept, rather than shades of grey of ours.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        # Held here, as at the end the clock ticks on for a moment after the last widget has left the screen.
+        self._banner = Banner(id="banner")
+        self._header = Header(id="header")
+        self._ribbon = Ribbon(id="ribbon")
+        self._played = PlayedBar(id="played")
+        self._board = Vertical(id="board")
+        self._equity = EquityChart(id="equity", classes="panel")
+        self._positions = TablePanel("Positions", "no open positions", id="positions")
+        self._orders = TablePanel("Working orders", "no working orders", id="orders")
+        self._markets = TablePanel("Markets", "no markets yet", id="markets")
+        self._fills = TablePanel("Fills", "no fills yet", id="fills")
+        self._log_panel = LogPanel(id="log")
+        self._counters = Counters(id="counters")
         self._link = DaemonLink(socket)
         self._state_dir = state_dir
         self._may_stop = may_stop
@@ -186,21 +200,21 @@ class TradingScreen(App[ScreenResult]):
 
     def compose(self) -> ComposeResult:
         """Lay out every panel; which of them show is the style sheet's to say."""
-        yield Banner(id="banner")
-        yield Header(id="header")
-        yield Ribbon(id="ribbon")
-        yield PlayedBar(id="played")
-        with Vertical(id="board"):
+        yield self._banner
+        yield self._header
+        yield self._ribbon
+        yield self._played
+        with self._board:
             with Horizontal(id="columns"):
                 with Vertical(id="left"):
-                    yield EquityChart(id="equity", classes="panel")
-                    yield TablePanel("Positions", "no open positions", id="positions")
-                    yield TablePanel("Working orders", "no working orders", id="orders")
+                    yield self._equity
+                    yield self._positions
+                    yield self._orders
                 with Vertical(id="right"):
-                    yield TablePanel("Markets", "no markets yet", id="markets")
-                    yield TablePanel("Fills", "no fills yet", id="fills")
-            yield LogPanel(id="log")
-        yield Counters(id="counters")
+                    yield self._markets
+                    yield self._fills
+            yield self._log_panel
+        yield self._counters
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -259,49 +273,41 @@ class TradingScreen(App[ScreenResult]):
 
     def _repaint(self) -> None:
         silent_ms = int(1000 * (self._now_s() - self._view_at_s)) if self._view else 0
-        is_lost = bool(self._lost_reason)
-        banner = self._banner(silent_ms)
-        self.query_one(Banner).text = banner
-        self.query_one(Banner).set_class(self._has_ended, "-calm")
-        for name in ("#header", "#ribbon", "#board", "#counters"):
-            self.query_one(name).set_class(bool(banner) and not self._has_ended, "-stale")
+        self._banner.text = self._warning(silent_ms)
+        self._banner.set_class(self._has_ended, "-calm")
+        for widget in (self._header, self._ribbon, self._board, self._counters):
+            widget.set_class(bool(self._banner.text) and not self._has_ended, "-stale")
         if self._notes:
-            notes = list(self._notes)
+            self._log_panel.add(self._notes)
             self._notes.clear()
-            self.query_one(LogPanel).add(notes)
-        header = self.query_one(Header)
         # An age grows between two views, in steps that a reader can follow.
-        header.silent_ms = 0 if is_lost else silent_ms // 500 * 500
-        header.hello = self.query_one(Counters).hello = self._hello
+        self._header.silent_ms = 0 if self._lost_reason else silent_ms // 500 * 500
+        self._header.hello = self._counters.hello = self._hello
         if self._is_dirty and self._view is not None:
             self._is_dirty = False
             self._show(self._view)
 
-    def _banner(self, silent_ms: int) -> str:
+    def _warning(self, silent_ms: int) -> str:
+        """Return what is wrong with what is shown, or nothing."""
         told = f" · values of {fmt.clock(self._view.ts_ns)} UTC" if self._view else ""
+        if self._lost_reason and self._has_ended:
+            return f"■ {self._lost_reason}"
         if self._lost_reason:
-            return f"{'■' if self._has_ended else '✖'} {self._lost_reason}{'' if self._has_ended else told}"
+            return f"✖ {self._lost_reason}{told}"
         if silent_ms > SILENT_MS_MAX and not self._has_ended:
             return f"▲ the daemon has said nothing for {fmt.age(silent_ms)}{told}"
         return ""
 
     def _show(self, view: View) -> None:
-        self.query_one(Header).view = view
-        self.query_one(Ribbon).view = view
-        self.query_one(Counters).view = view
-        self.query_one(EquityChart).view = view
-        self.query_one(PlayedBar).progress = view.progress
-        self._table("positions").show(position_columns(view.positions, view.quote_currency))
-        self._table("orders").show(order_columns(view.orders, view.ts_ns))
-        self._table("fills").show(fill_columns(view.fills))
-        self._table("markets").show(market_columns(view.markets, 0))
+        self._header.view = self._ribbon.view = self._counters.view = self._equity.view = view
+        self._played.progress = view.progress
+        self._positions.show(position_columns(view.positions, view.quote_currency))
+        self._orders.show(order_columns(view.orders, view.ts_ns))
+        self._fills.show(fill_columns(view.fills))
+        self._markets.show(market_columns(view.markets))
 
-    def _table(self, name: str) -> TablePanel:
-        return self.query_one(f"#{name}", TablePanel)
-
-    def _log(self, level: str, text: str) -> None:
-        ts_ns = time.time_ns()
-        self._notes.append(Note(ts_ns=ts_ns, level="warning" if level == "warning" else "info", text=text))
+    def _log(self, level: Literal["info", "warning"], text: str) -> None:
+        self._notes.append(Note(ts_ns=time.time_ns(), level=level, text=text))
 
     def _say(self, text: str, *, is_ok: bool) -> None:
         """Show `text` as a toast and in the log."""

@@ -38,7 +38,7 @@ def money(value: Decimal | None, decimals: int = 2) -> str:
 def signed(value: Decimal | None, decimals: int = 2) -> str:
     """Return `value` as money with its sign; what rounds to zero has none."""
     text = money(value, decimals)
-    return f"+{text}" if value is not None and value > 0 and _has_digit(text) else text
+    return f"+{text}" if _has_digit(text) and text[0].isdigit() else text
 
 
 def change(value: Decimal | None, decimals: int = 2) -> str:
@@ -129,7 +129,7 @@ def sparkline(values: Sequence[Decimal], width: int) -> str:
 
 
 def area_chart(values: Sequence[Decimal], width: int, height: int) -> list[str]:
-    """Return `values`, oldest first, as `height` lines of `width` blocks, filled from below; the newest on the right."""
+    """Return `values`, oldest first, as `height` lines of `width` blocks, filled from below."""
     if len(values) < 2 or width < 2 or height < 1:
         return []
     heights = [eighths + 1 for eighths in _heights(values, width, len(_SPARKS) * height)]

@@ -363,15 +363,14 @@ def fill_columns(rows: Sequence[FillRow]) -> list[Column]:
     ]
 
 
-def market_columns(rows: Sequence[MarketRow], silent_ms: int) -> list[Column]:
-    """Return the table of markets, whose ages were told `silent_ms` ago."""
-    ages = [None if row.age_ms is None else row.age_ms + silent_ms for row in rows]
+def market_columns(rows: Sequence[MarketRow]) -> list[Column]:
+    """Return the table of markets."""
     return [
         Column("Symbol", [safe_cell(row.symbol, Tone.STRONG) for row in rows]),
         Column("Bid", _numbers(fmt.price(row.bid) for row in rows), is_number=True),
         Column("Ask", _numbers(fmt.price(row.ask) for row in rows), is_number=True),
         Column("Spread", [Cell(_spread_bps(row), Tone.FAINT) for row in rows], is_number=True, rank=1),
-        Column("Age", [Cell(fmt.age(age), Tone.FAINT) for age in ages], is_number=True),
+        Column("Age", [Cell(fmt.age(row.age_ms), Tone.FAINT) for row in rows], is_number=True),
     ]
 
 
@@ -435,7 +434,7 @@ def _note_cells(note: Note) -> list[Cell]:
 
 
 def _gain_tone(value: Decimal | None) -> Tone:
-    if value is None or value == 0:
+    if value is None or value == 0 or value.is_nan():
         return Tone.PLAIN
     return Tone.GAIN if value > 0 else Tone.LOSS
 

@@ -148,9 +148,7 @@ async def test_the_socket_is_ours_alone_and_goes_with_us(tmp_path: Path) -> None
         os.umask(mask)
 
 
-async def test_the_socket_has_its_mode_from_the_first_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_socket_has_its_mode_from_the_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[int] = []
     really_listen = socket.socket.listen
 
@@ -379,9 +377,7 @@ async def _ask_for_ever(screen: Screen) -> None:
 # --- clients that talk nonsense
 
 
-@pytest.mark.parametrize(
-    "garbage", [b"\n", b"nonsense\n", b"\x00\xff" * 50 + b"\n", b"GET / HTTP/1.1\r\n\r\n"]
-)
+@pytest.mark.parametrize("garbage", [b"\n", b"nonsense\n", b"\x00\xff" * 50 + b"\n", b"GET / HTTP/1.1\r\n\r\n"])
 async def test_garbage_gets_one_reply_and_the_door(garbage: bytes, tmp_path: Path) -> None:
     async with serving(tmp_path) as daemon:
         screen = await daemon.connect()
@@ -420,9 +416,7 @@ async def _send_if_taken(screen: Screen, line: bytes) -> None:
         return
 
 
-async def test_half_a_line_is_waited_for_and_then_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_half_a_line_is_waited_for_and_then_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "LINE_TIMEOUT_S", 0.1)
     async with serving(tmp_path) as daemon:
         screen = await daemon.attach()
@@ -568,9 +562,7 @@ async def test_the_reply_to_stop_comes_before_the_end(tmp_path: Path) -> None:
     assert await screen.read_all() == []
 
 
-async def test_a_stuck_client_does_not_hold_up_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stuck_client_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "LAST_WORDS_S", 0.1)
     async with serving(tmp_path) as daemon:
         stuck = await daemon.attach()

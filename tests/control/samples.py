@@ -98,9 +98,7 @@ def busy_view(**changes: Any) -> View:
     """Return a view with a row or more in every table."""
     eth = {"symbol": "ETH_USDT"}
     wave = (0, 4, 9, 7, 12, 18, 15, 22, 30, 27, 21, 25, 33, 41, 38, 30, 24, 28, 36, 44, 52, 49, 55, 61)
-    history = tuple(
-        (NOW_NS - (24 - i) * 60 * SECOND_NS, Decimal(10000) + Decimal(rise)) for i, rise in enumerate(wave)
-    )
+    history = tuple((NOW_NS - (24 - i) * 60 * SECOND_NS, Decimal(10000) + Decimal(rise)) for i, rise in enumerate(wave))
     busy = view(
         equity=Decimal("10061.44"),
         cash=Decimal("3155.10"),

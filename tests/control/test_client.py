@@ -170,7 +170,5 @@ def test_each_command_has_its_own_name(state_dir: Path) -> None:
 
 
 def test_the_client_needs_neither_trio_nor_textual() -> None:
-    code = (
-        "import sys, bot.control.client; sys.exit(bool({'trio', 'textual', 'asyncio'} & sys.modules.keys()))"
-    )
+    code = "import sys, bot.control.client; sys.exit(bool({'trio', 'textual', 'asyncio'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -30,9 +30,7 @@ def test_without_a_session_temporary_files_are_used(
     assert socket_path(tmp_path).parent == tmp_path / f"bot-{os.getuid()}"
 
 
-def test_a_runtime_directory_of_another_user_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_directory_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = tmp_path / "session"
     session.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(session))

@@ -102,9 +102,7 @@ def test_any_object_is_a_request_or_refused(document: dict[str, object]) -> None
 
 
 @given(st.sampled_from(REQUESTS), st.data())
-def test_a_request_with_a_byte_changed_is_a_request_or_refused(
-    request_: Request, data: st.DataObject
-) -> None:
+def test_a_request_with_a_byte_changed_is_a_request_or_refused(request_: Request, data: st.DataObject) -> None:
     line = bytearray(encode(request_))
     line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
     _decodes_or_is_refused(bytes(line))

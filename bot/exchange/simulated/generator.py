@@ -161,7 +161,7 @@ def _one_market(symbol: str, seed: int, start_ns: int) -> Iterator[MarketEvent]:
     name = int.from_bytes(symbol.encode())
     chance = Chance(Chance(seed).bits() ^ Chance(name % (MASK - 58)).bits())  # modulo the largest prime below 2**64
     shape = _SHAPES.get(symbol, _SHAPE_DEFAULT)
-    price = _FairPrice(chance, shape.price * 10.0**shape.price_scale)
+    price = _FairPrice(chance, float(shape.price * 10**shape.price_scale))
     trading = _Trading(chance)
     book = _MadeBook(chance, shape, int(price.ticks))
     # Ids grow with time, also from one run to the next.

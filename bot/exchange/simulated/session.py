@@ -77,7 +77,7 @@ class Session:
             return [PONG]
         try:
             request = _decode(text)
-        except (msgspec.DecodeError, UnicodeError):  # a lone surrogate cannot be encoded
+        except (msgspec.DecodeError, UnicodeError, RecursionError):  # a lone surrogate; brackets without end
             return [_error("Invalid request", text)]
         match request.event.lower():
             case "ping":

@@ -23,10 +23,11 @@ RECORDINGS = Path(__file__).parents[4] / "shared" / "recordings"
 
 
 def instrument(symbol: str = BTC) -> Instrument:
+    base, quote = symbol.split("_")[:2]
     return Instrument(
         symbol=symbol,
-        base=symbol.split("_")[0],
-        quote=symbol.split("_")[1],
+        base=base,
+        quote=quote,
         price_scale=2,
         quantity_scale=4,
         qty_lots_min=1,

@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.exchange.simulated.session import Session
 from bot.exchange.simulated.venue import Publication
@@ -81,10 +83,14 @@ def test_private_channels_are_refused(channel: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "1", "null", '"{\\"event\\":\\"ping\\"}"', "{}", '{"event":1}', '{"event":"dance"}', "\ud800"]
-    + ['{"event":"subscribe"}', '{"event":"subscribe","channel":[1],"symbols":["all"]}', "[" * 10_000]
-    + ['{"event":"subscribe","channel":["trades"]}', '{"event":"subscribe","channel":[],"symbols":["all"]}']
-    + ['{"event":"subscribe","channel":["book"],"symbols":["all"],"depth":6}', '{"event":"auth"}', "x" * 60_000],
+    [
+        *("", "{", "[]", "1", "null", '"{\\"event\\":\\"ping\\"}"', "{}", '{"event":1}', '{"event":"dance"}'),
+        *("\ud800", "[" * 10_000, '{"event":"ping","x":' + "[" * 50_000, "x" * 60_000, '{"event":"auth"}'),
+        '{"event":"subscribe","channel":[1],"symbols":["all"]}',
+        '{"event":"subscribe","channel":["trades"]}',
+        '{"event":"subscribe","channel":[],"symbols":["all"]}',
+        '{"event":"subscribe","channel":["book"],"symbols":["all"],"depth":6}',
+    ],
 )
 def test_nonsense_is_answered_with_one_error_frame(text: str) -> None:
     one = session()
@@ -145,3 +151,20 @@ def test_a_subscription_can_be_had_again_after_it_ended_with_a_new_snapshot() ->
     subscribe(one, ["book_lv2"], [BTC])
     say(one, event="unsubscribe", channel=["book_lv2"], symbols=[BTC])
     assert [answer.get("action") for answer in subscribe(one, ["book_lv2"], [BTC])] == [None, "snapshot"]
+
+
+names = st.sampled_from([BTC, "eth_usdt", "all", "", "trades", "book", "book_lv2", "book_5", "orders", "x"])
+requests = st.fixed_dictionaries(
+    {"event": st.sampled_from(["subscribe", "unsubscribe", "unsubscribe_all", "list_subscriptions", "ping", "x"])},
+    optional={"channel": st.lists(names) | names, "symbols": st.lists(names) | names, "depth": st.integers() | names},
+)
+
+
+@given(st.lists(requests | st.text(), max_size=8))
+def test_whatever_is_said_is_answered_and_never_fails(said: list[Any]) -> None:
+    one = session()
+    for each in said:
+        frames = one.handle(each if isinstance(each, str) else msgspec.json.encode(each).decode())
+        assert frames
+        assert all(parsed(frame) for frame in frames)
+        assert all(channel != "book" and symbol in (BTC, ETH) for channel, symbol in one.topics)

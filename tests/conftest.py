@@ -1,0 +1,32 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import RECORDINGS, Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def recording(name: str) -> Path:
+    """Return the path of a real recording, or skip the test where they are not at hand."""
+    path = RECORDINGS / name
+    if not path.is_file():
+        pytest.skip(f"the real recording {name} is not at hand in {RECORDINGS}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def btc_recording() -> Path:
+    return recording("spot-btc_usdt-20240808.jsonl.gz")
+
+
+@pytest.fixture(scope="session", params=["spot-btc_usdt", "spot-eth_usdt", "perp-btc_usdt"])
+def any_recording(request: pytest.FixtureRequest) -> Path:
+    return recording(f"{request.param}-20240808.jsonl.gz")

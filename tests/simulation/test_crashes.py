@@ -1,0 +1,159 @@
+"""kill -9 at any moment, then start again: what the journal says is what is there, nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.exchange.simulated.events import BookChange, BookSnapshot
+from bot.exchange.simulated.generator import GeneratedMarket
+from bot.storage.base import Record
+from bot.storage.sqlite import read_sqlite_journal
+from tests.support.cli import Bench
+
+KILLS = 56
+WORKERS = 2
+MARKET_MINUTES = 5
+START_NS = 1_767_225_600 * 10**9
+
+
+@dataclass
+class Account:
+    """What a journal says, added up here without a line of the bot's own ledger."""
+
+    cash: Decimal
+    base: Decimal
+    live: set[str]
+
+
+def added_up(records: Iterable[Record]) -> Account:
+    facts = [json.loads(record.payload) for record in records]
+    cash, base = Decimal(0), Decimal(0)
+    orders: dict[str, str] = {}
+    fills = Counter[tuple[str, str, str]]()
+    instrument: dict[str, Any] = {}
+    for fact in facts:
+        match fact["type"]:
+            case "SessionStarted" if fact["epoch"] == 1:
+                cash = Decimal(fact["cash_atoms"]) / 10**12
+            case "InstrumentListed":
+                instrument = fact["instrument"]
+            case "OrderApproved":
+                assert fact["intent"]["client_id"] not in orders, "an order id was used twice"
+                orders[fact["intent"]["client_id"]] = "live"
+            case "OrderEvent" if fact["state"] not in ("NEW", "PARTIALLY_FILLED", "PENDING_CANCEL"):
+                assert orders[fact["client_id"]] == "live", "an order ended twice"
+                orders[fact["client_id"]] = "over"
+            case "Fill":
+                assert fact["client_id"] in orders, "a fill of an order that was never approved"
+                fills[fact["trade_id"], fact["order_id"], fact["side"]] += 1
+                quantity = Decimal(fact["qty_lots"]).scaleb(-instrument["quantity_scale"])
+                value = quantity * Decimal(fact["price_ticks"]).scaleb(-instrument["price_scale"])
+                fee = Decimal(fact["fee_atoms"]) / 10**12
+                if fact["side"] == "BUY":
+                    cash, base = cash - value, base + quantity - fee
+                else:
+                    cash, base = cash + value - fee, base - quantity
+            case _:
+                pass
+    assert max(fills.values(), default=1) == 1, "a fill was booked twice"
+    return Account(cash, base, {client_id for client_id, state in orders.items() if state == "live"})
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording made of the generated market, so that this test needs nothing from outside."""
+    source = GeneratedMarket(("BTC_USDT",), 3, START_NS)
+    (instrument,) = source.instruments
+    path = tmp_path_factory.mktemp("market") / "spot-btc_usdt-generated.jsonl.gz"
+    update_id = 0
+
+    def levels(side: Iterable[tuple[int, int]]) -> list[list[str]]:
+        return [[f"{instrument.price(p):f}", f"{instrument.quantity(q):f}"] for p, q in side]
+
+    with gzip.open(path, "wt") as file:
+        for event in source.events():
+            if event.ts_ns > START_NS + MARKET_MINUTES * 60 * 10**9:
+                break
+            line: dict[str, Any] = {"t": event.ts_ns, "ts": event.ts_ns // 10**6}
+            if isinstance(event, BookSnapshot | BookChange):
+                update_id += 1
+                line |= {"bids": levels(event.bids), "asks": levels(event.asks)}
+                if isinstance(event, BookSnapshot):
+                    line |= {"e": "snapshot", "id": update_id}
+                else:
+                    line |= {"e": "depth", "first": update_id, "last": update_id}
+            else:
+                line |= {
+                    "e": "trade",
+                    "id": int(event.trade_id),
+                    "price": f"{instrument.price(event.price_ticks):f}",
+                    "quantity": f"{instrument.quantity(event.qty_lots):f}",
+                    "taker_side": event.taker_side.lower(),
+                }
+            file.write(json.dumps(line) + "\n")
+    return path
+
+
+def journal_of(bench: Bench) -> list[Record]:
+    paths = [path for path in bench.state_dir.glob("replay-*.sqlite") if ".previous" not in path.name]
+    return read_sqlite_journal(paths[0]) if paths else []
+
+
+def crash_and_recover(bench: Bench, market: Path, rng: random.Random, whole_run_s: float) -> tuple[int, int]:
+    """Kill a run, start it again to its end; return the records at the kill, and the orders that were open then."""
+    command = ("run", "--headless", "--recording", market, "--speed", "max", "--json")
+    process = bench.start(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(rng.uniform(0.2, whole_run_s))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    at_kill = journal_of(bench)
+    before = added_up(at_kill)
+    is_complete = any(b'"type":"SessionEnded"' in record.payload for record in at_kill[-1:])
+
+    result = bench.result(*command)
+    if is_complete:  # the kill came too late to hurt
+        return len(at_kill), 0
+    recovered = result["recovered"]
+    assert {row["client_id"] for row in recovered["open_orders"]} == before.live
+    if at_kill:
+        assert Decimal(str(recovered["cash"])) == before.cash
+        held = recovered["positions"].get("BTC_USDT", {"quantity": 0})
+        assert Decimal(str(held["quantity"])) == before.base
+    records = journal_of(bench)
+    assert records[: len(at_kill)] == at_kill, "the past was changed"
+    after = added_up(records)
+    assert after.live == set(), "an order was left open at a clean end"
+    assert Decimal(str(result["cash"])) == after.cash
+    return len(at_kill), len(before.live)
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_or_doubled_by_kill_9_at_random_moments(tmp_path: Path, market: Path) -> None:
+    began_s = time.monotonic()
+    whole = Bench(tmp_path / "whole").result("run", "--headless", "--recording", market, "--speed", "max", "--json")
+    whole_run_s = time.monotonic() - began_s
+    assert whole["fills"] > 20
+
+    def one(number: int) -> tuple[int, int]:
+        return crash_and_recover(Bench(tmp_path / str(number)), market, random.Random(number), whole_run_s)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        outcomes = list(pool.map(one, range(KILLS)))
+    kills_mid_run = [records for records, _ in outcomes if 2 < records < whole["journal_records"]]
+    # The moments must have been worth something: many in the middle, some with an order open.
+    assert len(kills_mid_run) >= KILLS // 3
+    assert sum(open_orders for _, open_orders in outcomes) > 0

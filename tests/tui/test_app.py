@@ -1,0 +1,417 @@
+"""The screen: shows what it is told, sends what is asked, and survives whatever it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from bot.control.protocol import Answer, Lost, Note, Reply
+from bot.core.messages import RiskState
+from bot.tui.app import Dialog, ScreenResult, TradingScreen
+from tests.control.samples import NOW_NS, busy_view, fill, hello, market, order, position, view
+from tests.tui.fake_daemon import FakeDaemon
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+SMALL, LARGE = (80, 24), (140, 40)
+
+NOTES: tuple[Note, ...] = (
+    Note(ts_ns=NOW_NS, level="info", text="connected to poloniex: 2 markets"),
+    Note(ts_ns=NOW_NS, level="warning", text="book of ETH_USDT lost: gap 812 > 810"),
+    Note(ts_ns=NOW_NS, level="error", text="SELL 12 ETH_USDT rejected: 21330 balance too low"),
+)
+
+
+class Screen:
+    """A running screen, its pilot and its daemon."""
+
+    def __init__(self, app: TradingScreen, pilot: Pilot[ScreenResult], daemon: FakeDaemon) -> None:
+        self.app = app
+        self.pilot = pilot
+        self.daemon = daemon
+
+    @property
+    def text(self) -> str:
+        """What is on the terminal now, line by line. The one place that knows how Textual is asked for it."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text.rstrip() for strip in strips) + "\n"
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(300):
+            if condition():
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(f"never came, last shown:\n{self.text}")
+
+    async def shows(self, *words: str) -> None:
+        await self.until(lambda: all(word in self.text for word in words))
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+
+Check = Callable[[Screen], Awaitable[None]]
+
+
+def run(
+    tmp_path: Path,
+    check: Check,
+    *greeting: Answer,
+    size: tuple[int, int] = SMALL,
+    may_stop: bool = True,
+) -> ScreenResult | None:
+    """Run `check` on a screen that is attached and painted; return how the screen was left."""
+
+    async def main() -> ScreenResult | None:
+        async with FakeDaemon(tmp_path / "x.sock", *greeting) as daemon:
+            app = TradingScreen(daemon.path, tmp_path, may_stop=may_stop, repaint_s=0.01, now_s=lambda: 0.0)
+            async with app.run_test(size=size) as pilot:
+                screen = Screen(app, pilot, daemon)
+                await screen.shows("PAPER", "Feed")
+                await check(screen)
+            return app.return_value
+
+    return asyncio.run(asyncio.wait_for(main(), 30))
+
+
+# --- what is shown
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("kind", ["busy", "empty", "halted"])
+def test_the_screen_looks_as_it_did(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """Compared with a text snapshot; `BOT_WRITE_SNAPSHOTS=1` writes it anew, to be read before it is committed."""
+    shown = {
+        "busy": busy_view(),
+        "empty": view(),
+        "halted": busy_view(
+            risk_state=RiskState.HALTED, risk_cause="drawdown_max", feed="lost", progress=(25_000, 200_000)
+        ),
+    }[kind]
+    path = SNAPSHOTS / f"{kind}_{size[0]}x{size[1]}.txt"
+
+    async def check(screen: Screen) -> None:
+        if kind != "empty":
+            await screen.shows("21330")
+        await screen.pilot.pause(0.1)
+        if os.environ.get("BOT_WRITE_SNAPSHOTS"):
+            path.write_text(screen.text, encoding="utf-8")
+        assert screen.text == path.read_text(encoding="utf-8")
+
+    run(tmp_path, check, hello(), shown, *(NOTES if kind != "empty" else ()), size=size)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (110, 24), (140, 40), (80, 50), (240, 70)])
+def test_every_size_shows_what_matters(size: tuple[int, int], tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.shows("10,061.44", "+61.44", "0.41%", "NORMAL", "live", "UTC")
+        await screen.shows("Positions 2", "▲ +48.97", "▼ -28.77", "Working orders 2", "63,900.00", "Fills 8", "Log")
+        await screen.shows("64,512.20", "h halt", "? help", "21330")
+
+    run(tmp_path, check, hello(), busy_view(), *NOTES, size=size)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (1, 1), (40, 12)])
+def test_a_tiny_terminal_breaks_nothing(size: tuple[int, int], tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.pilot.resize_terminal(*size)
+        screen.daemon.show(busy_view(epoch=2))
+        await screen.pilot.pause(0.1)
+        await screen.pilot.resize_terminal(*SMALL)
+        await screen.shows("Positions 2")
+
+    run(tmp_path, check)
+
+
+def test_a_new_view_replaces_the_last(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.shows("no open positions", "no working orders", "no fills yet")
+        screen.daemon.show(view(positions=(position(),), orders=(order(),), fills=(fill(),)))
+        await screen.shows("Positions 1", "Working orders 1", "Fills 1")
+        screen.daemon.show(view(equity=None, day_pnl=None))
+        await screen.shows("no open positions", "Equity —", "Day —")
+
+    run(tmp_path, check)
+
+
+def test_live_money_is_said_in_words(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.daemon.say(hello(mode="live"))
+        await screen.shows("LIVE", "real money")
+
+    run(tmp_path, check)
+
+
+def test_a_recording_has_a_progress_bar(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        assert "Recording" not in screen.text
+        screen.daemon.show(view(progress=(50, 200)))
+        await screen.shows("25%", "50 of 200 events")
+        screen.daemon.show(view(progress=(0, 0)))
+        await screen.shows("0%", "0 of 0 events")
+
+    run(tmp_path, check)
+
+
+def test_lost_notes_are_told(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.shows("12 lines of this log were lost")
+
+    run(tmp_path, check, hello(), view(), Lost(count=12))
+
+
+def test_notes_that_are_told_again_are_not_shown_again(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.shows("connected to poloniex")
+        screen.daemon.say(*NOTES, Note(ts_ns=NOW_NS, level="info", text="new"))
+        await screen.shows("· new")
+        assert screen.text.count("connected to poloniex") == 1
+
+    run(tmp_path, check, hello(), view(), *NOTES, size=LARGE)
+
+
+def test_without_colours_everything_is_still_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def check(screen: Screen) -> None:
+        await screen.shows("▲ +48.97", "▼ -28.77", "▲ BUY", "▼ SELL", "● NORMAL")
+        lines = screen.app.screen._compositor.render_strips()
+        filters = screen.app._filters
+        for line in lines:
+            for style in (s.style for s in line.apply_filter(filters[-1], screen.app.screen.styles.background)):
+                assert style is None or style.color is None or style.color.is_default
+
+    run(tmp_path, check, hello(), busy_view())
+
+
+# --- what is asked
+
+
+@pytest.mark.parametrize(("key", "verb"), [("h", "halt"), ("r", "reduce")])
+def test_what_makes_things_safer_is_sent_at_once(key: str, verb: str, tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press(key)
+        await screen.until(lambda: screen.daemon.verbs == [verb])
+        await screen.shows(f"{verb}: done")
+
+    run(tmp_path, check)
+
+
+@pytest.mark.parametrize(("key", "verb"), [("f", "flatten"), ("e", "resume")])
+@pytest.mark.parametrize(
+    ("answer", "is_sent"),
+    [(["y"], True), (["n"], False), (["escape"], False), (["enter"], False), (["left", "enter"], True)],
+)
+def test_what_is_not_is_asked_first(key: str, verb: str, answer: list[str], is_sent: bool, tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press(key)
+        await screen.until(lambda: isinstance(screen.app.screen, Dialog))
+        assert screen.daemon.verbs == []
+        await screen.press(*answer)
+        await screen.until(lambda: not isinstance(screen.app.screen, Dialog))
+        await screen.press("h")
+        await screen.until(lambda: "halt" in screen.daemon.verbs)
+        assert screen.daemon.verbs == ([verb, "halt"] if is_sent else ["halt"])
+
+    run(tmp_path, check)
+
+
+def test_a_refusal_is_shown(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.daemon.reply = Reply(id="", is_ok=False, text="[red]not now")
+        await screen.press("h")
+        await screen.shows("halt: [red]not now")
+
+    run(tmp_path, check)
+
+
+def test_help_says_what_the_keys_do(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press("question_mark")
+        await screen.shows("reduce only: let through", "detach: leave this screen")
+        await screen.press("escape")
+        await screen.shows("Positions")
+
+    run(tmp_path, check)
+
+
+# --- how it is left
+
+
+def test_detach_leaves_the_daemon_alone(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press("d")
+        assert screen.daemon.verbs == []
+
+    assert run(tmp_path, check) is ScreenResult.DETACHED
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q"])
+def test_quit_asks_and_can_detach(key: str, tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press(key)
+        await screen.until(lambda: isinstance(screen.app.screen, Dialog))
+        await screen.press("d")
+        await screen.pilot.pause(0.05)
+        assert screen.daemon.verbs == []
+
+    assert run(tmp_path, check) is ScreenResult.DETACHED
+
+
+@pytest.mark.parametrize("keys", [["s", "y"], ["q", "s"]])
+def test_a_stop_ends_with_the_daemon(keys: list[str], tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        for key in keys:
+            await screen.press(key)
+            await screen.pilot.pause(0.05)
+        await screen.until(lambda: screen.daemon.verbs == ["stop"])
+        await screen.shows("stop: done")
+        await screen.daemon.stop()
+        await screen.until(lambda: screen.app.return_value is not None)
+
+    assert run(tmp_path, check) is ScreenResult.STOPPED
+
+
+def test_a_refused_stop_is_no_stop(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.daemon.reply = Reply(id="", is_ok=False, text="not now")
+        await screen.press("s")
+        await screen.pilot.pause(0.05)
+        await screen.press("y")
+        await screen.shows("stop: not now")
+        await screen.daemon.stop()
+        await screen.shows("daemon gone")
+        await screen.press("q")
+
+    assert run(tmp_path, check) is ScreenResult.DAEMON_GONE
+
+
+def test_a_screen_that_may_not_stop_does_not_offer_it(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        assert "s stop" not in screen.text
+        await screen.press("s")
+        await screen.pilot.pause(0.05)
+        assert not isinstance(screen.app.screen, Dialog)
+        await screen.press("q")
+
+    assert run(tmp_path, check, may_stop=False) is ScreenResult.DETACHED
+
+
+# --- a daemon that goes
+
+
+def test_a_lost_daemon_is_told_and_its_last_values_stay(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.daemon.stop()
+        await screen.shows("daemon gone, retrying", "values of 03:04:05 UTC", "10,061.44")
+        assert screen.app.query_one("#board").has_class("-stale")
+        await screen.press("h")
+        await screen.shows("halt: not sent")
+        await screen.daemon.start()
+        await screen.until(lambda: "daemon gone" not in screen.text)
+        assert not screen.app.query_one("#board").has_class("-stale")
+        await screen.press("h")
+        await screen.until(lambda: screen.daemon.verbs == ["halt"])
+
+    run(tmp_path, check, hello(), busy_view())
+
+
+def test_a_screen_waits_for_a_daemon_that_is_not_there_yet(tmp_path: Path) -> None:
+    async def main() -> ScreenResult | None:
+        daemon = FakeDaemon(tmp_path / "x.sock")
+        app = TradingScreen(daemon.path, tmp_path, repaint_s=0.01)
+        async with app.run_test(size=SMALL) as pilot:
+            screen = Screen(app, pilot, daemon)
+            await screen.shows("no daemon on")
+            await daemon.start()
+            await screen.shows("PAPER")
+            await screen.press("d")
+        await daemon.stop()
+        return app.return_value
+
+    assert asyncio.run(main()) is ScreenResult.DETACHED
+
+
+def test_the_end_of_a_run_is_no_accident(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.daemon.show(busy_view(feed="ended", progress=(9, 9)))
+        await screen.shows("ended", "100%")
+        await screen.daemon.stop()
+        await screen.shows("the run has ended", "10,061.44")
+        assert not screen.app.query_one("#board").has_class("-stale")
+        await screen.press("q")
+
+    assert run(tmp_path, check) is ScreenResult.DAEMON_GONE
+
+
+def test_a_daemon_that_says_nothing_is_suspected(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.app._now_s = lambda: 7.0
+        await screen.shows("the daemon has said nothing for 7.0 s")
+        screen.daemon.show(view(epoch=2))
+        await screen.until(lambda: "said nothing" not in screen.text)
+
+    run(tmp_path, check)
+
+
+# --- strangers
+
+
+HOSTILE = [
+    "[true, false]",
+    "[bold red]x[/] [",
+    "[@click=app.bell]x[/]",
+    "\x1b[2J\x1b[31mred",
+    "\x1b]52;c;aGk=\x07clip",
+    "\x9b31m\x90dcs\x9c",
+    "\u202etxet\u2066\u200f",
+    "line\nbreak\ttab\r",
+    "e\u0301\u0301\u0301 \u200b\ufeff",
+    "漢字" * 60,
+    "x" * 5000,
+    "👩‍👩‍👧‍👦🇩🇪",
+]
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:20])
+def test_text_of_strangers_is_only_text(text: str, size: tuple[int, int], tmp_path: Path) -> None:
+    hostile = view(
+        feed_detail=text,
+        quote_currency=text,
+        risk_state=RiskState.HALTED,
+        risk_cause=text,
+        equity_history=((NOW_NS, Decimal(1)), (NOW_NS, Decimal(2))),
+        counters={text: 1},
+        markets=(market(symbol=text),),
+        positions=(position(symbol=text),),
+        orders=(order(symbol=text, strategy=text, client_id=text),),
+        fills=(fill(symbol=text, strategy=text, fee_currency=text),),
+    )
+
+    def is_clean(screen: Screen) -> bool:
+        return all(line.isprintable() for line in screen.text.split("\n"))
+
+    async def check(screen: Screen) -> None:
+        screen.daemon.say(hello(exchange=text, version=text), hostile, Note(ts_ns=NOW_NS, level="error", text=text))
+        await screen.shows("Positions 1", "error:")
+        assert is_clean(screen)
+        screen.daemon.reply = Reply(id="", is_ok=False, text=text)
+        await screen.press("h")
+        await screen.shows("halt:")
+        await screen.pilot.pause(0.05)
+        assert is_clean(screen)
+        await screen.press("e")
+        await screen.shows("Resume?")
+        assert is_clean(screen)
+        await screen.press("escape")
+        await screen.daemon.stop()
+        await screen.shows("daemon gone")
+        assert is_clean(screen)
+
+    run(tmp_path, check, size=size)
