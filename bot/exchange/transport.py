@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cache
+from http.cookiejar import CookieJar
 from ipaddress import ip_address
 from typing import Final, NoReturn, cast
 from urllib.parse import SplitResult, urlsplit
@@ -48,6 +49,8 @@ HEALTHY_AFTER_S: Final = 30.0
 """A session that lived this long was a good one: the next attempt is a first attempt again."""
 RETRY_AFTER_S_MAX: Final = 3600.0
 HTTP_TOO_MANY_REQUESTS: Final = 429
+CLOSED_WITHOUT_A_WORD: Final = 1006
+"""The close code of a connection that ended without a close frame."""
 REASON_LENGTH_MAX: Final = 123
 """Longest reason in a WebSocket close frame, in bytes (RFC 6455, 5.5)."""
 READER_ERRORS: Final = (
@@ -55,8 +58,9 @@ READER_ERRORS: Final = (
     trio_websocket.ConnectionClosed,
     wsproto.utilities.ProtocolError,
     h11.ProtocolError,
+    UnicodeError,
 )
-"""What a peer's bytes can make trio-websocket's reader task end with. It answers what is no HTTP with an h11 error."""
+"""What a peer's bytes can make trio-websocket's reader task end with; found by fuzzing its handshake."""
 
 
 # --- trying again
@@ -190,6 +194,13 @@ class _Request:
             self.done.set()
 
 
+class _NoCookies(CookieJar):
+    """Reads and keeps no cookie: one that is not ASCII would make httpx unable to send anything more."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        pass
+
+
 class Http:
     """A client of one HTTP/1.1 server; made by `open_http`. Callers may be cancelled at any time."""
 
@@ -257,6 +268,7 @@ class Http:
             timeout=self._timeout,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             verify=self._tls,
+            cookies=_NoCookies(),
             http2=False,
             trust_env=False,
             follow_redirects=False,
@@ -491,7 +503,7 @@ class WebSocket:
     def _lost(self, reason: trio_websocket.CloseReason | None) -> ConnectionLost:
         if reason is None:
             return ConnectionLost(f"{self._stream.address}: the peer broke the WebSocket protocol")
-        if self._stream.failure is not None:
+        if self._stream.failure is not None and reason.code == CLOSED_WITHOUT_A_WORD:
             return ConnectionLost(f"{self._stream.address}: {_words(self._stream.failure)}", code=reason.code)
         text = safe_text(reason.reason or "", REASON_LENGTH_MAX)
         message = f"{self._stream.address}: closed with {reason.code} ({reason.name}){': ' if text else ''}{text}"

@@ -178,6 +178,14 @@ async def test_what_is_not_http_is_a_lost_connection(garbage: bytes) -> None:
             await http.get("/")
 
 
+async def test_a_cookie_is_not_kept() -> None:
+    cookie = answers(headers="Set-Cookie: a=\u00ff; Path=/\r\n")
+    async with open_http_peer(cookie) as peer, http_at(peer.url) as http:
+        for _ in range(2 * LANES):
+            await http.get("/")
+    assert not any(b"cookie" in head.lower() for head in peer.requests)
+
+
 async def test_a_body_cut_short_is_a_lost_connection() -> None:
     async def half(stream: trio.SocketStream) -> None:
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
@@ -394,6 +402,7 @@ async def test_a_refused_websocket_is_lost() -> None:
             says(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"),
             "broke the protocol",
         ),
+        (says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: \xb2\r\n\r\n"), "broke the protocol"),
         (answers(b"no", status=403), "status 403"),
     ],
 )

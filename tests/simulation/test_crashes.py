@@ -6,11 +6,13 @@ import gzip
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -113,11 +115,30 @@ def journal_of(bench: Bench) -> list[Record]:
     return read_sqlite_journal(paths[0]) if paths else []
 
 
-def crash_and_recover(bench: Bench, market: Path, rng: random.Random, whole_run_s: float) -> tuple[int, int]:
+def records_written(bench: Bench) -> int:
+    """Return how far the journal is, read beside its writer; 0 while there is none."""
+    for path in bench.state_dir.glob("replay-*.sqlite"):
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
+            return journal.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0]
+    return 0
+
+
+def wait_for_a_moment(bench: Bench, process: subprocess.Popen[str], rng: random.Random, records: int) -> None:
+    """Wait until the run is somewhere: one time in four in its start-up, else a random way into its journal."""
+    if rng.random() < 0.25:
+        time.sleep(rng.uniform(0, 0.7))
+        return
+    far_enough = rng.randrange(1, records)
+    while process.poll() is None and records_written(bench) < far_enough:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.02))
+
+
+def crash_and_recover(bench: Bench, market: Path, rng: random.Random, whole_records: int) -> tuple[int, int]:
     """Kill a run, start it again to its end; return the records at the kill, and the orders that were open then."""
     command = ("run", "--headless", "--recording", market, "--speed", "max", "--json")
     process = bench.start(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(rng.uniform(0.2, whole_run_s))
+    wait_for_a_moment(bench, process, rng, whole_records)
     process.send_signal(signal.SIGKILL)
     process.wait()
     at_kill = journal_of(bench)
@@ -143,17 +164,15 @@ def crash_and_recover(bench: Bench, market: Path, rng: random.Random, whole_run_
 
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_or_doubled_by_kill_9_at_random_moments(tmp_path: Path, market: Path) -> None:
-    began_s = time.monotonic()
     whole = Bench(tmp_path / "whole").result("run", "--headless", "--recording", market, "--speed", "max", "--json")
-    whole_run_s = time.monotonic() - began_s
     assert whole["fills"] > 20
 
     def one(number: int) -> tuple[int, int]:
-        return crash_and_recover(Bench(tmp_path / str(number)), market, random.Random(number), whole_run_s)
+        return crash_and_recover(Bench(tmp_path / str(number)), market, random.Random(number), whole["journal_records"])
 
     with ThreadPoolExecutor(WORKERS) as pool:
         outcomes = list(pool.map(one, range(KILLS)))
     kills_mid_run = [records for records, _ in outcomes if 2 < records < whole["journal_records"]]
     # The moments must have been worth something: many in the middle, some with an order open.
-    assert len(kills_mid_run) >= KILLS // 3
-    assert sum(open_orders for _, open_orders in outcomes) > 0
+    assert len(kills_mid_run) >= KILLS // 2
+    assert sum(open_orders for _, open_orders in outcomes) >= KILLS // 10

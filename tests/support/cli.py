@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Bench:
         """Run a command that must succeed; return the object that it prints."""
         done = self.run(*arguments, timeout_s=timeout_s)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return json.loads(done.stdout, parse_float=Decimal)
 
     def wait_ready(self, process: subprocess.Popen[str], timeout_s: float = 30) -> dict[str, Any]:
         """Wait until the daemon answers `bot status`; return what it says."""
