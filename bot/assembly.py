@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from math import ceil
 
 from bot.config import PaperSettings, RiskSettings, Settings
 from bot.core.flow import Machine, Stage
@@ -47,8 +48,8 @@ def limits_of(risk: RiskSettings) -> Limits:
 def terms_of(paper: PaperSettings) -> PaperTerms:
     """Return the paper exchange's fees and distance. A fraction of a millionth is rounded up, against us."""
     return PaperTerms(
-        maker_fee_ppm=-int(-(paper.maker_fee_bps * 100) // 1),
-        taker_fee_ppm=-int(-(paper.taker_fee_bps * 100) // 1),
+        maker_fee_ppm=ceil(paper.maker_fee_bps * 100),
+        taker_fee_ppm=ceil(paper.taker_fee_bps * 100),
         latency_ns=paper.latency_ms * MS_NS,
     )
 

@@ -18,12 +18,14 @@ GRACE_NS: Final = 2 * SECOND_NS
 class BarBuilder:
     """Builds the bars of one symbol and timeframe out of its trades. A bucket without a trade makes no bar."""
 
-    __slots__ = ("_close", "_high", "_low", "_open", "_start_ns", "_symbol", "_timeframe_ns", "_volume")
+    __slots__ = ("_close", "_high", "_is_torn", "_low", "_open", "_start_ns", "_symbol", "_timeframe_ns", "_volume")
 
     def __init__(self, symbol: str, timeframe_ns: int) -> None:
         self._symbol = symbol
         self._timeframe_ns = timeframe_ns
         self._start_ns: int | None = None
+        self._is_torn = False
+        """Trades of the running bar are missing: it is built, and thrown away."""
         self._open = self._high = self._low = self._close = self._volume = 0
 
     def add(self, trade: TradeTick) -> Bar | None:
@@ -46,12 +48,16 @@ class BarBuilder:
         return done
 
     def lose(self) -> None:
-        """Drop the running bar: some of its trades are missing."""
+        """Drop the running bar and that of the next trade: some of their trades are missing."""
         self._start_ns = None
+        self._is_torn = True
 
     def close_until(self, now_ns: int) -> Bar | None:
         """Return the running bar if it is over at `now_ns`."""
         if self._start_ns is None or now_ns < self._start_ns + self._timeframe_ns:
+            return None
+        if self._is_torn:
+            self._start_ns, self._is_torn = None, False
             return None
         bar = Bar(
             ts_ns=now_ns,
@@ -93,6 +99,10 @@ class CandleFollower:
             if self._running is not None and self._running.start_ns <= self._done_ns:
                 self._running = None
         return fresh
+
+    def lose(self) -> None:
+        """Drop the running candle: its last change may be missing, and repair brings it whole."""
+        self._running = None
 
     def update(self, candle: Bar) -> Bar | None:
         """Take the newest state of a candle; return the one before it, if this one is a later one."""

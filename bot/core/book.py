@@ -53,12 +53,10 @@ class Book:
         self._bids.clear()
         self._asks.clear()
 
-    def replace(
-        self, book_id: int, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]
-    ) -> Applied:
+    def replace(self, book_id: int, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> Applied:
         """Take a snapshot; the chain starts again from `book_id`."""
-        self._bids = sorted((-price, lots) for price, lots in bids if lots)[:DEPTH_MAX]
-        self._asks = sorted((price, lots) for price, lots in asks if lots)[:DEPTH_MAX]
+        self._bids = _side((-price, lots) for price, lots in bids)
+        self._asks = _side(asks)
         self._id = book_id
         return self._checked()
 
@@ -106,6 +104,11 @@ class Book:
     def asks(self) -> Levels:
         """Return the asks, best first."""
         return tuple(self._asks)
+
+
+def _side(levels: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the levels of a snapshot by key; of a price that is there twice the last word counts."""
+    return sorted(level for level in dict(levels).items() if level[1])
 
 
 def _set_level(side: list[tuple[int, int]], key: int, lots: int) -> None:

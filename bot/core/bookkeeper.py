@@ -41,8 +41,7 @@ class Bookkeeper:
 
     def handle(self, message: m.AnyMessage) -> Iterable[m.AnyMessage]:
         """Return what may be said once the pending facts are written."""
-        if message.ts_ns > self.now_ns:
-            self.now_ns = message.ts_ns
+        self.now_ns = max(self.now_ns, message.ts_ns)
         match message:
             case m.Quote():
                 self.quotes[message.symbol] = message
@@ -55,9 +54,9 @@ class Bookkeeper:
                 if message.symbol not in self.quotes:
                     self.marks[message.symbol] = message.price_ticks
             case m.OrderApproved():
-                self._write(message)
-                self.counts["orders"] += 1
-                return (m.SubmitOrder(ts_ns=message.ts_ns, intent=message.intent),)
+                if self._write(message):
+                    self.counts["orders"] += 1
+                    return (m.SubmitOrder(ts_ns=message.ts_ns, intent=message.intent),)
             case m.CancelRequested():
                 if self._write(message):
                     return (m.CancelOrder(ts_ns=message.ts_ns, client_id=message.client_id),)

@@ -6,7 +6,7 @@ atoms of `ATOM_SCALE` decimals. So price x quantity is exact, and no sum ever dr
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -20,6 +20,8 @@ ATOM_SCALE: Final = 12
 ATOMS: Final = 10**ATOM_SCALE
 NUMBER_LENGTH_MAX: Final = 40
 """Longest number accepted from outside, in characters; the exchange's own stay under 30."""
+_EXACT: Final = Context(prec=100)
+"""Python's own 28 digits would round the atoms of a coin that costs next to nothing."""
 
 
 class Side(StrEnum):
@@ -61,15 +63,15 @@ def scaled(text: str, scale: int) -> int:
 
 def scaled_down(text: str, scale: int) -> int:
     """Return what `scaled` does, with decimals beyond `scale` cut off: for averages and marks, not for orders."""
-    whole, dot, fraction = text.partition(".")
-    return scaled(f"{whole}{dot}{fraction[:scale]}", scale) if fraction.isdigit() else scaled(text, scale)
+    spare = max(len(text.partition(".")[2]) - scale, 0)
+    return scaled(text, scale + spare) // 10**spare
 
 
 def decimal_of(value: int, scale: int) -> Decimal:
     """Return `value` / 10**scale, exactly and without zeros at the end."""
     if value % 10**scale == 0:
         return Decimal(value // 10**scale)
-    return Decimal(value).scaleb(-scale).normalize()
+    return Decimal(value).scaleb(-scale, _EXACT).normalize(_EXACT)
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,11 +89,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool = True
 
     def __post_init__(self) -> None:
-        if (
-            self.price_scale < 0
-            or self.quantity_scale < 0
-            or self.price_scale + self.quantity_scale > ATOM_SCALE
-        ):
+        if self.price_scale < 0 or self.quantity_scale < 0 or self.price_scale + self.quantity_scale > ATOM_SCALE:
             raise OffGrid(
                 f"{self.symbol}: {self.price_scale} price decimals and {self.quantity_scale} quantity decimals; "
                 f"each must be >= 0 and their sum <= {ATOM_SCALE}"
@@ -129,6 +127,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     def whole_lots(self, base_atoms: int) -> int:
         """Return how many whole lots can be sold out of `base_atoms`; less than a lot is dust."""
         return base_atoms // self.base_atoms_per_lot
+
+    def nearest_lots(self, base_atoms: int) -> int:
+        """Return `base_atoms` in lots, rounded to the nearest: a fee taken in coins does not make ten lots nine."""
+        return (2 * base_atoms + self.base_atoms_per_lot) // (2 * self.base_atoms_per_lot)
 
 
 def fee_atoms(amount_atoms: int, fee_ppm: int) -> int:

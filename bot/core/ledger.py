@@ -14,12 +14,12 @@ import msgspec
 
 from bot.core import messages as m
 from bot.core.instrument import Instrument, Side
-from bot.core.orders import OrderRecord, OrderState, advance
+from bot.core.orders import OrderRecord, OrderState, advance, order_number
 from bot.errors import UnknownOrder
 
 FINISHED_KEPT: Final = 10_000
-"""Finished orders whose fills are still told apart from repetitions. A later repetition would name an order that is
-no longer known, and is refused as such."""
+"""Finished orders that are kept whole. An older one was booked to its end, so its number is enough: whatever still
+names it repeats what is known."""
 
 
 @dataclass(slots=True)
@@ -36,6 +36,8 @@ class Position:
 @dataclass(slots=True)
 class _Order:
     record: OrderRecord
+    reported_lots: int = 0
+    """Filled so far, as the exchange says; its fills themselves may come later."""
     fill_keys: set[tuple[str, str, str, Side]] = field(default_factory=set[tuple[str, str, str, Side]])
 
 
@@ -56,6 +58,8 @@ class Ledger:
         """The last session did all that it was asked for."""
         self._live: dict[str, _Order] = {}
         self._finished: OrderedDict[str, _Order] = OrderedDict()
+        self._approved: dict[int, int] = {}
+        """Epoch to the number of its last order."""
 
     @property
     def live_orders(self) -> list[OrderRecord]:
@@ -75,17 +79,10 @@ class Ledger:
             case m.OrderEvent():
                 return self._advance(message)
             case m.OrderApproved():
-                self._live[message.intent.client_id] = _Order(
-                    OrderRecord(
-                        intent=message.intent,
-                        state=OrderState.SUBMITTED,
-                        filled_lots=0,
-                        submitted_ns=message.ts_ns,
-                    )
-                )
+                return self._approve(message)
             case m.CancelRequested():
                 order = self._live.get(message.client_id)
-                if order is None:
+                if order is None or order.record.is_cancel_requested:
                     return False
                 order.record = msgspec.structs.replace(order.record, is_cancel_requested=True)
             case m.RiskStateChanged():
@@ -107,10 +104,6 @@ class Ledger:
                 pass
         return True
 
-    def intent_strategy(self, client_id: str) -> str:
-        """Return whose order this was. Raises UnknownOrder."""
-        return self._find(client_id).record.intent.strategy
-
     def recovered(self, ts_ns: int) -> m.Recovered:
         """Return what everybody must know before the session goes on."""
         return m.Recovered(
@@ -128,22 +121,45 @@ class Ledger:
             equity=self.equity,
         )
 
-    def _find(self, client_id: str) -> _Order:
+    def _approve(self, approved: m.OrderApproved) -> bool:
+        client_id = approved.intent.client_id
+        if self._is_known(client_id):
+            return False
+        self._live[client_id] = _Order(
+            OrderRecord(intent=approved.intent, state=OrderState.SUBMITTED, filled_lots=0, submitted_ns=approved.ts_ns)
+        )
+        made_of = order_number(client_id)
+        if made_of is not None:
+            epoch, number = made_of
+            self._approved[epoch] = number
+        return True
+
+    def _is_known(self, client_id: str) -> bool:
+        if client_id in self._live or client_id in self._finished:
+            return True
+        epoch, number = order_number(client_id) or (0, 0)
+        return 0 < number <= self._approved.get(epoch, 0)
+
+    def _find(self, client_id: str) -> _Order | None:
+        """Return an order, or None if it ended long ago. Raises UnknownOrder."""
         order = self._live.get(client_id) or self._finished.get(client_id)
-        if order is None:
-            raise UnknownOrder(f"order {client_id} was never approved here, or ended too long ago")
+        if order is None and not self._is_known(client_id):
+            raise UnknownOrder(f"order {client_id} was never approved here")
         return order
 
     def _advance(self, event: m.OrderEvent) -> bool:
         order = self._find(event.client_id)
+        if order is None or order.record.state.is_final:
+            return False
         before = order.record
         after = advance(before.state, event.state)
-        if after is before.state and event.state is not OrderState.PARTIALLY_FILLED:
+        # A second partial fill is news, although the state has the same name.
+        is_further = after is event.state and event.filled_lots > order.reported_lots
+        if after is before.state and not is_further:
             return False
-        order.record = msgspec.structs.replace(
-            before, state=after, order_id=event.order_id or before.order_id
-        )
-        if after.is_final and not before.state.is_final:
+        order.reported_lots = max(order.reported_lots, event.filled_lots)
+        order.record = msgspec.structs.replace(before, state=after, order_id=event.order_id or before.order_id)
+        if after.is_final:
             self._finish(event.client_id, order)
         return True
 
@@ -151,11 +167,13 @@ class Ledger:
         del self._live[client_id]
         self._finished[client_id] = order
         if len(self._finished) > FINISHED_KEPT:
-            self._finished.popitem(last=False)
+            oldest_id, oldest = self._finished.popitem(last=False)
+            if oldest.record.filled_lots < oldest.reported_lots:  # some of its fills are still to come
+                self._finished[oldest_id] = oldest
 
     def _book(self, fill: m.Fill) -> m.FillBooked | bool:
         order = self._find(fill.client_id)
-        if fill.key in order.fill_keys:
+        if order is None or fill.key in order.fill_keys:
             return False
         order.fill_keys.add(fill.key)
         record = order.record

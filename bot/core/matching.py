@@ -1,6 +1,7 @@
 """The paper exchange: orders of ours matched against the live book of somebody else's market.
 
-Pessimistic on purpose. A market order walks the visible levels, less what it took from them before. A resting order
+Pessimistic on purpose. A market order walks the visible levels, less what was taken from them before, and a buy spends
+no more than the gate reserved for it. A resting order
 waits behind all that was displayed at its price, and is filled only by trades at or through it, or when the book
 itself has moved through. Every order travels for `latency_ns` before it acts, on the book of that moment.
 """
@@ -25,6 +26,7 @@ _NOTIONAL_MIN: Final = "21322 amount below minAmount"
 _FROZEN: Final = "10041 symbol frozen"
 _WOULD_TAKE: Final = "post-only order would take"
 _NO_DEPTH: Final = "no more visible depth within the price"
+_NO_BUDGET: Final = "the rest costs more than the order may spend"
 _LOST_AT_STOP: Final = "had not reached the paper exchange when the daemon stopped"
 
 
@@ -164,19 +166,23 @@ class PaperExchange:
             yield self._event(order, OrderState.REJECTED, refusal)
             return
         yield self._event(order, OrderState.NEW)
-        is_crossing = self._takeable_lots(market, intent) > 0
-        if intent.order_type == "LIMIT_MAKER" and is_crossing:
+        levels = list(self._levels(market, intent))
+        if intent.order_type == "LIMIT_MAKER" and levels:
             yield self._canceled(order, _WOULD_TAKE)
             return
-        if intent.time_in_force == "FOK" and self._takeable_lots(market, intent) < intent.qty_lots:
-            yield self._canceled(order, _NO_DEPTH)
+        takes = self._affordable(intent, levels)
+        missing_lots = intent.qty_lots - sum(qty for _, qty in takes)
+        why_missing = _NO_DEPTH if sum(lots for _, lots in levels) < intent.qty_lots else _NO_BUDGET
+        if intent.time_in_force == "FOK" and missing_lots:
+            yield self._canceled(order, why_missing)
             return
-        if is_crossing:
-            yield from self._take(market, order)
-        if order.leaves_lots and intent.time_in_force == "GTC":
+        for price, qty in takes:
+            self._note_taken(market, intent.side, price, qty)
+            yield from self._fill(order, price, qty, is_maker=False)
+        if missing_lots and intent.time_in_force == "GTC":
             self._rest(order)
-        elif order.leaves_lots:
-            yield self._canceled(order, _NO_DEPTH)
+        elif missing_lots:
+            yield self._canceled(order, why_missing)
 
     def _refusal(self, intent: OrderIntent, market: _Market) -> str | None:
         instrument = self._instruments[intent.symbol]
@@ -200,23 +206,20 @@ class PaperExchange:
         held = sum(
             self._instruments[symbol].notional_atoms(order.price_ticks, order.leaves_lots)
             for symbol, market in self._markets.items()
+            if symbol in self._instruments  # an order of another session may rest where this one does not trade
             for order in market.resting
             if order.intent.side is Side.BUY
         )
         return self._cash_atoms - held
 
     def _free_lots(self, instrument: Instrument) -> int:
-        offered = sum(
-            o.leaves_lots for o in self._market(instrument.symbol).resting if o.intent.side is Side.SELL
-        )
+        offered = sum(o.leaves_lots for o in self._market(instrument.symbol).resting if o.intent.side is Side.SELL)
         return instrument.whole_lots(self._base_atoms.get(instrument.symbol, 0)) - offered
 
     def _cancel(self, client_id: str) -> Iterator[m.AnyMessage]:
         waiting = self._at_door.pop(client_id, None)
         if waiting is not None:
-            yield self._event(
-                _Order(waiting, "", 0), OrderState.CANCELED, "canceled by us before it was accepted"
-            )
+            yield self._event(_Order(waiting, "", 0), OrderState.CANCELED, "canceled by us before it was accepted")
         symbol = self._symbols.get(client_id)
         if symbol is None:
             return  # it ended before the cancel arrived: its last event said how
@@ -239,19 +242,22 @@ class PaperExchange:
             if lots > taken:
                 yield price, lots - taken
 
-    def _takeable_lots(self, market: _Market, intent: OrderIntent) -> int:
-        return sum(lots for _, lots in self._levels(market, intent))
-
-    def _take(self, market: _Market, order: _Order) -> Iterator[m.AnyMessage]:
-        instrument = self._instruments[order.intent.symbol]
-        for price, lots in list(self._levels(market, order.intent)):
-            qty = min(lots, order.leaves_lots)
-            if order.intent.side is Side.BUY:  # money may run out on the way up
-                qty = min(qty, self._free_cash() // instrument.notional_atoms(price, 1))
+    def _affordable(self, intent: OrderIntent, levels: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return (price_ticks, qty_lots) of each level that `intent` takes, as far as its quantity and money go."""
+        instrument = self._instruments[intent.symbol]
+        left = intent.qty_lots
+        budget_atoms = min(self._free_cash(), intent.reserved_atoms)
+        takes: list[tuple[int, int]] = []
+        for price, lots in levels:
+            qty = min(lots, left)
+            if intent.side is Side.BUY:  # money may run out on the way up
+                qty = min(qty, budget_atoms // instrument.notional_atoms(price, 1))
+                budget_atoms -= instrument.notional_atoms(price, qty)
             if qty <= 0:
-                return
-            self._note_taken(market, order.intent.side, price, qty)
-            yield from self._fill(order, price, qty, is_maker=False)
+                break
+            takes.append((price, qty))
+            left -= qty
+        return takes
 
     def _note_taken(self, market: _Market, taker: Side, price_ticks: int, qty_lots: int) -> None:
         assert market.depth is not None
@@ -337,9 +343,7 @@ class PaperExchange:
 
     # --- what is said
 
-    def _fill(
-        self, order: _Order, price_ticks: int, qty_lots: int, *, is_maker: bool
-    ) -> Iterator[m.AnyMessage]:
+    def _fill(self, order: _Order, price_ticks: int, qty_lots: int, *, is_maker: bool) -> Iterator[m.AnyMessage]:
         intent = order.intent
         instrument = self._instruments[intent.symbol]
         base_atoms = qty_lots * instrument.base_atoms_per_lot

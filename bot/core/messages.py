@@ -172,7 +172,7 @@ class CancelRequested(Message, frozen=True, kw_only=True):
 
 
 class RiskStateChanged(Message, frozen=True, kw_only=True):
-    """The gate opened or closed, and why; `cause` is a breaker's name or the operator's verb."""
+    """The gate opened or closed, and why; `cause` is a breaker's name, `operator`, or `flatten` while all is sold."""
 
     state: RiskState
     cause: str

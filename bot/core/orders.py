@@ -110,5 +110,15 @@ def client_id(epoch: int, number: int) -> str:
     return "b" + _base32(epoch, _EPOCH_DIGITS) + _base32(number, _NUMBER_DIGITS)
 
 
+def order_number(client_id: str) -> tuple[int, int] | None:
+    """Return the (epoch, number) that `client_id` was made of, or None if it is not of our making."""
+    if len(client_id) != 1 + _EPOCH_DIGITS + _NUMBER_DIGITS or client_id[0] != "b" or client_id.strip(_BASE32):
+        return None
+    value = 0
+    for digit in client_id[1:]:
+        value = value << 5 | _BASE32.index(digit)
+    return value >> 5 * _NUMBER_DIGITS, value & 32**_NUMBER_DIGITS - 1
+
+
 def _base32(value: int, digits: int) -> str:
     return "".join(_BASE32[value >> 5 * place & 31] for place in reversed(range(digits)))

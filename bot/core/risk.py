@@ -23,6 +23,8 @@ DAY_NS: Final = 86_400 * m.SECOND_NS
 MARK_EVERY_NS: Final = 60 * m.SECOND_NS
 REBALANCE_SHARE: Final = 50
 """A position within 1/50 of its target is left alone: the fee taken in coins is not worth a second order."""
+FLATTEN: Final = "flatten"
+"""Cause of the state in which everything is sold; it lasts until the operator says something else."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,14 +77,17 @@ class _Working:
     """An order whose end is not known: what it may still do is reserved."""
 
     record: OrderRecord
+    reserved_atoms: int
+    """Quote that it may still spend."""
     final_filled_lots: int | None = None
     """Set when the exchange ended it; the reservation goes when our fills have caught up."""
 
-    @property
-    def reserved_atoms(self) -> int:
-        """Return the quote that it may still need."""
-        intent = self.record.intent
-        return -(-intent.reserved_atoms * self.record.leaves_lots // intent.qty_lots)
+    def book(self, fill: m.Fill, notional_atoms: int) -> None:
+        """Count a fill: what it spent is no longer reserved."""
+        filled_lots = self.record.filled_lots + fill.qty_lots
+        self.record = msgspec.structs.replace(self.record, filled_lots=filled_lots)
+        is_full = filled_lots >= self.record.intent.qty_lots
+        self.reserved_atoms = 0 if is_full else max(self.reserved_atoms - notional_atoms, 0)
 
 
 class Account:
@@ -109,28 +114,28 @@ class Account:
                 self._hold(strategy, symbol, atoms)
         for record in message.orders:
             # A replay's clock may stand before the last session's end: patience with an old order begins anew.
-            self.working[record.intent.client_id] = _Working(
-                msgspec.structs.replace(record, submitted_ns=message.ts_ns)
+            intent = record.intent
+            self.working[intent.client_id] = _Working(
+                msgspec.structs.replace(record, submitted_ns=message.ts_ns),
+                reserved_atoms=-(-intent.reserved_atoms * record.leaves_lots // intent.qty_lots),
             )
 
     def book(self, booked: m.FillBooked) -> None:
         """Take a fill: the position grows and the reservation shrinks in the same turn."""
+        fill = booked.fill
         self.cash_atoms = booked.cash_atoms
-        self._hold(booked.strategy, booked.fill.symbol, booked.strategy_atoms)
-        order = self.working.get(booked.fill.client_id)
+        self._hold(booked.strategy, fill.symbol, booked.strategy_atoms)
+        order = self.working.get(fill.client_id)
         if order is not None:
-            filled = order.record.filled_lots + booked.fill.qty_lots
-            order.record = msgspec.structs.replace(order.record, filled_lots=filled)
+            order.book(fill, self.instruments[fill.symbol].notional_atoms(fill.price_ticks, fill.qty_lots))
 
-    def settle(self, client_id: str) -> bool:
-        """Release an order that is over and whose fills are all booked; return whether it did."""
+    def settle(self, client_id: str) -> OrderRecord | None:
+        """Release an order that is over and whose fills are all booked; return it if it was released."""
         order = self.working.get(client_id)
-        if order is None:
-            return False
-        is_over = order.final_filled_lots is not None and order.record.filled_lots >= order.final_filled_lots
-        if is_over:
-            del self.working[client_id]
-        return is_over
+        if order is None or order.final_filled_lots is None or order.record.filled_lots < order.final_filled_lots:
+            return None
+        del self.working[client_id]
+        return order.record
 
     def mark(self, symbol: str, price_ticks: int) -> None:
         """Value `symbol` at a price from now on."""
@@ -186,7 +191,7 @@ class Account:
         ]
 
     def sellable_lots(self, strategy: str, symbol: str) -> int:
-        """Return what a strategy holds and does not sell already."""
+        """Return the whole lots that a strategy holds and does not sell already."""
         held = self.instruments[symbol].whole_lots(self.held.get((strategy, symbol), 0))
         return held - sum(
             order.record.leaves_lots
@@ -225,7 +230,7 @@ def not_reduce_only(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] |
 
 
 def data_fresh(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
-    """Deny without a whole and recent book, or when equity is not known."""
+    """Deny without a whole and recent book; and to buy while equity is not known."""
     if order.quote is None:
         return DenyReason.MARKET_DATA_STALE, "no whole book"
     age_ns = order.now_ns - order.quote.ts_ns
@@ -234,7 +239,7 @@ def data_fresh(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None
             DenyReason.MARKET_DATA_STALE,
             f"book {age_ns // 1_000_000} ms old > stale_ms {gate.limits.stale_ns // 1_000_000}",
         )
-    if order.equity_atoms is None:
+    if order.is_increase and order.equity_atoms is None:
         return DenyReason.MARKET_DATA_STALE, "equity unknown: a held coin has no price"
     return None
 
@@ -291,20 +296,24 @@ def order_value_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] |
 
 def position_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
     """Deny when this order and every working buy of the symbol, all filled, pass the bound."""
+    if not order.is_increase:
+        return None
     assert order.equity_atoms is not None
     after = gate.account.worst_atoms(order.instrument.symbol) + order.value_atoms
     bound = order.equity_atoms * gate.limits.max_position_bps // 10_000
-    if not order.is_increase or after <= bound:
+    if after <= bound:
         return None
     return DenyReason.MAX_POSITION, f"position {money(after)} > max_position_pct, which is {money(bound)}"
 
 
 def gross_max(gate: RiskGate, order: Proposal) -> tuple[DenyReason, str] | None:
     """Deny when all symbols together would pass the bound."""
+    if not order.is_increase:
+        return None
     assert order.equity_atoms is not None
     after = gate.account.gross_atoms + order.value_atoms
     bound = order.equity_atoms * gate.limits.max_gross_bps // 10_000
-    if not order.is_increase or after <= bound:
+    if after <= bound:
         return None
     return DenyReason.MAX_GROSS, f"all positions {money(after)} > max_gross_pct, which is {money(bound)}"
 
@@ -413,15 +422,13 @@ class RiskGate:
                 self.account.mark(message.symbol, (message.bid_ticks + message.ask_ticks) // 2)
                 yield from self._watch_equity()
             case m.Signal():
-                self.signals += 1
-                self._wishes[message.strategy, message.symbol] = message
-                yield from self._pursue(message, decided_ns=message.ts_ns)
+                yield from self._on_signal(message)
             case m.Tick():
                 yield from self._on_tick()
             case m.FillBooked():
                 self.account.book(message)
-                self.account.settle(message.fill.client_id)
                 yield from self._watch_equity()
+                yield from self._settle(message.fill.client_id)
             case m.OrderEvent():
                 yield from self._on_order_event(message)
             case m.BookLost():
@@ -429,16 +436,17 @@ class RiskGate:
             case m.MarkPrice():
                 if message.symbol not in self.account.quotes:
                     self.account.mark(message.symbol, message.price_ticks)
+                    yield from self._watch_equity()
             case m.InstrumentListed():
                 self.account.instruments[message.instrument.symbol] = message.instrument
             case m.OperatorCommand():
                 yield from self._obey(message)
             case m.Recovered():
-                self._recover(message)
+                yield from self._recover(message)
             case _:
                 raise AssertionError(f"not routed to the risk gate: {message!r}")
 
-    def _recover(self, message: m.Recovered) -> None:
+    def _recover(self, message: m.Recovered) -> Iterator[m.AnyMessage]:
         self._epoch = message.epoch
         self.account.recover(message)
         self.state, self.cause = message.risk_state, message.risk_cause
@@ -446,15 +454,28 @@ class RiskGate:
             self._day = message.equity.day
             self._day_start_atoms = message.equity.day_start_atoms
             self._peak_atoms = message.equity.peak_atoms
+        # The last session may have ended between the change of state and its cancels.
+        yield from self._cancel_forbidden()
 
     # --- from a wish to an order
+
+    def _on_signal(self, wish: m.Signal) -> Iterator[m.AnyMessage]:
+        self.signals += 1
+        if self.is_flattening:
+            return
+        key = wish.strategy, wish.symbol
+        before = self._wishes.get(key)
+        if before is not None and before.target_lots != wish.target_lots:
+            self._refused.pop(key, None)
+        self._wishes[key] = wish
+        yield from self._pursue(wish, decided_ns=wish.ts_ns)
 
     def _pursue(self, wish: m.Signal, decided_ns: int) -> Iterator[m.AnyMessage]:
         """Bring what `wish` asks for one step nearer: an order, a cancel that makes room for one, or nothing."""
         instrument = self.account.instruments.get(wish.symbol)
-        if self._is_closing or instrument is None:
+        if self._is_closing or instrument is None or not self._is_recovered:
             return
-        held = instrument.whole_lots(self.account.held.get((wish.strategy, wish.symbol), 0))
+        held = instrument.nearest_lots(self.account.held.get((wish.strategy, wish.symbol), 0))
         wanted = wish.target_lots - held
         working = self.account.orders_of(wish.strategy, wish.symbol)
         in_flight = sum(order.record.intent.side.sign * order.record.leaves_lots for order in working)
@@ -474,7 +495,7 @@ class RiskGate:
     ) -> Iterator[m.AnyMessage]:
         key = wish.strategy, wish.symbol
         order = self._propose(wish, instrument, missing_lots, decided_ns)
-        if not order.is_increase and (qty_min(self, order) or notional_min(self, order)):
+        if not order.is_increase and order.quote is not None and (qty_min(self, order) or notional_min(self, order)):
             return  # dust: too little to be sold, so this counts as flat
         for rule in RULES:
             refusal = rule(self, order)
@@ -536,7 +557,7 @@ class RiskGate:
             reserved_atoms=order.value_atoms if order.is_increase else 0,
         )
         approved = m.OrderApproved(ts_ns=self._now_ns, intent=intent)
-        self.account.working[intent.client_id] = _Working(new_record(approved))
+        self.account.working[intent.client_id] = _Working(new_record(approved), intent.reserved_atoms)
         self.rate.count(self._now_ns)
         return approved
 
@@ -551,11 +572,16 @@ class RiskGate:
         if order is None or not event.state.is_final:
             return
         order.final_filled_lots = event.filled_lots
-        intent = order.record.intent
-        if self.account.settle(event.client_id) and order.record.is_cancel_requested:
-            wish = self._wishes.get((intent.strategy, intent.symbol))
-            if wish is not None:
-                yield from self._pursue(wish, decided_ns=self._now_ns)
+        yield from self._settle(event.client_id)
+
+    def _settle(self, client_id: str) -> Iterator[m.AnyMessage]:
+        """Release an order whose end is known and booked; go on with the wish that it was cancelled for."""
+        record = self.account.settle(client_id)
+        if record is None or not record.is_cancel_requested:
+            return
+        wish = self._wishes.get((record.intent.strategy, record.intent.symbol))
+        if wish is not None:
+            yield from self._pursue(wish, decided_ns=self._now_ns)
 
     def _on_tick(self) -> Iterator[m.AnyMessage]:
         too_old_ns = self._now_ns - self.limits.passive_ttl_ns
@@ -565,6 +591,8 @@ class RiskGate:
             if order.record.intent.price_ticks is not None and order.record.submitted_ns <= too_old_ns
         )
         yield from self._cancel(resting, "rested longer than passive_ttl_s")
+        if self.is_flattening:
+            yield from self._sell_all()
         if self._now_ns - self._marked_ns >= MARK_EVERY_NS:
             yield from self._mark_equity()
 
@@ -572,11 +600,13 @@ class RiskGate:
 
     def _watch_equity(self) -> Iterator[m.AnyMessage]:
         equity = self.account.equity_atoms
-        if equity is None:
+        if equity is None or not self._is_recovered:
             return
         day = self._now_ns // DAY_NS
         if day != self._day:
-            self._day, self._day_start_atoms = day, equity
+            # A clock behind the last session's (a replay, a correction) is no new day: it forgives no loss.
+            self._day_start_atoms = equity if day > self._day else max(equity, self._day_start_atoms)
+            self._day = day
             self._peak_atoms = max(self._peak_atoms, equity)
             self._forgiven.discard("daily_loss")
             yield from self._mark_equity()
@@ -619,11 +649,16 @@ class RiskGate:
         self.state, self.cause = state, cause
         self._refused.clear()
         yield m.RiskStateChanged(ts_ns=self._now_ns, state=state, cause=cause, detail=detail)
-        if state is RiskState.HALTED:
-            yield from self._cancel(list(self.account.working.values()), f"halted by {cause}")
-        elif state is RiskState.REDUCE_ONLY:
-            increasing = [o for o in self.account.working.values() if o.record.intent.side is Side.BUY]
-            yield from self._cancel(increasing, f"reduce-only by {cause}")
+        yield from self._cancel_forbidden()
+
+    def _cancel_forbidden(self) -> Iterator[m.AnyMessage]:
+        """Cancel the working orders that the state would no longer let through."""
+        working = list(self.account.working.values())
+        if self.state is RiskState.HALTED:
+            yield from self._cancel(working, f"halted by {self.cause}")
+        elif self.state is RiskState.REDUCE_ONLY:
+            increasing = [order for order in working if order.record.intent.side is Side.BUY]
+            yield from self._cancel(increasing, f"reduce-only by {self.cause}")
 
     def _mark_equity(self) -> Iterator[m.AnyMessage]:
         equity = self.account.equity_atoms
@@ -670,8 +705,23 @@ class RiskGate:
             detail=detail,
         )
 
+    @property
+    def is_flattening(self) -> bool:
+        """Return whether all is being sold; strategies are not heard meanwhile."""
+        return self.state is RiskState.REDUCE_ONLY and self.cause == FLATTEN
+
+    @property
+    def _is_recovered(self) -> bool:
+        return self._epoch > 0
+
     def _flatten(self) -> Iterator[m.AnyMessage]:
-        yield from self._enter(RiskState.REDUCE_ONLY, "operator", "flatten")
+        yield from self._enter(RiskState.REDUCE_ONLY, FLATTEN, "all positions are sold at the market")
+        resting = [order for order in self.account.working.values() if order.record.intent.price_ticks is not None]
+        yield from self._cancel(resting, "makes way for a market order")
+        yield from self._sell_all()
+
+    def _sell_all(self) -> Iterator[m.AnyMessage]:
+        """Sell what is held and not being sold; asked again with every tick, since an order may fall short."""
         for (strategy, symbol), atoms in list(self.account.held.items()):
             quote = self.account.quotes.get(symbol)
             instrument = self.account.instruments.get(symbol)

@@ -13,8 +13,6 @@ def target_lots(instrument: Instrument, share: float, notional: float, price_tic
 
     """
     if not 0.0 <= share <= 1.0:
-        raise ValueError(
-            f"{instrument.symbol}: a strategy wants a share of {share}, which is not in 0.0 to 1.0"
-        )
+        raise ValueError(f"{instrument.symbol}: a strategy wants a share of {share}, which is not in 0.0 to 1.0")
     wanted_atoms = int(share * notional * ATOMS)
     return wanted_atoms // instrument.notional_atoms(price_ticks, 1)

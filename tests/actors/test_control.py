@@ -124,7 +124,7 @@ async def close_screens() -> AsyncGenerator[None]:
 
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(LONG_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens on the other side of a socket
+        while not condition():
             await trio.sleep(0.005)
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.core.instrument import ATOMS, Instrument
-from bot.errors import BadReply, ExchangeError, OffGrid
+from bot.errors import BadReply, ExchangeError
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.codec import (
     CANDLE_CHANNELS,
@@ -640,9 +640,9 @@ def test_wrong_candles_are_a_bad_reply(rows: list[object]) -> None:
         decode_candles(encoded(rows), BTC, MINUTE_NS)
 
 
-def test_a_candle_between_two_ticks_is_off_the_grid() -> None:
-    with pytest.raises(OffGrid):
-        decode_candles(encoded([candle_array(close="10.001")]), BTC, MINUTE_NS)
+def test_what_is_finer_than_todays_ticks_in_an_old_candle_is_cut_off() -> None:
+    (candle,) = decode_candles(encoded([candle_array(close="10.009")]), BTC, MINUTE_NS)
+    assert candle.close_ticks == 1000
 
 
 def test_candles_may_gain_fields_at_their_end() -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from bot.core.instrument import ATOM_SCALE, Instrument, scaled
+from bot.core.instrument import ATOM_SCALE, Instrument, scaled, scaled_down
 from bot.core.messages import SECOND_NS
 from bot.core.text import safe_text
 from bot.errors import BadReply, OffGrid
@@ -206,9 +206,10 @@ def _instrument(market: wire.MarketRow) -> Instrument:
 def decode_candles(body: bytes, instrument: Instrument, timeframe_ns: int) -> list[Candle]:
     """Return the candles of GET /markets/{symbol}/candles, oldest first; the last one may still be running.
 
+    Old candles may have finer steps than today's: what is finer is cut off.
+
     Raises:
         BadReply: unreadable, of another interval, two of one time, or a price outside its own candle.
-        OffGrid: a price or a volume is not a whole number of today's steps.
 
     """
     arrays = _decode(_candle_arrays, body)
@@ -222,11 +223,11 @@ def decode_candles(body: bytes, instrument: Instrument, timeframe_ns: int) -> li
 def _candle(row: wire.CandleArray, instrument: Instrument, timeframe_ns: int) -> Candle:
     candle = Candle(
         start_ns=row.start_ms * MS_NS,
-        open_ticks=instrument.price_ticks(row.open),
-        high_ticks=instrument.price_ticks(row.high),
-        low_ticks=instrument.price_ticks(row.low),
-        close_ticks=instrument.price_ticks(row.close),
-        volume_lots=instrument.qty_lots(row.quantity),
+        open_ticks=scaled_down(row.open, instrument.price_scale),
+        high_ticks=scaled_down(row.high, instrument.price_scale),
+        low_ticks=scaled_down(row.low, instrument.price_scale),
+        close_ticks=scaled_down(row.close, instrument.price_scale),
+        volume_lots=scaled_down(row.quantity, instrument.quantity_scale),
     )
     if row.interval != CANDLE_INTERVALS[timeframe_ns]:
         raise BadReply(f"{instrument.symbol}: not {CANDLE_INTERVALS[timeframe_ns]} candles", row.interval)

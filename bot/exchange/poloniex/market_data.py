@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from bot.core import messages as m
 from bot.core.bars import BarBuilder, CandleFollower
 from bot.core.book import Applied, Book
@@ -98,7 +100,7 @@ class MarketData:
         return [BOOK, TRADES, TICKER, *(CANDLE_CHANNELS[length] for length in lengths)]
 
     def list_instruments(self, instruments: Iterable[Instrument], now_ns: int) -> Iterator[m.AnyMessage]:
-        """Take the exchange's steps and minimums; say those of our symbols, new or changed."""
+        """Take the exchange's steps and minimums; say those of our symbols."""
         for instrument in instruments:
             market = self._markets.get(instrument.symbol)
             if market is not None:
@@ -144,12 +146,12 @@ class MarketData:
         yield m.Tick(ts_ns=now_ns)
 
     def lose_all(self, now_ns: int, reason: str) -> Iterator[m.AnyMessage]:
-        """The connection is gone: no book is known, and a bar that misses trades would be a wrong one."""
+        """The connection is gone: no book is known, and a bar or candle that misses trades would be a wrong one."""
         self.broken.clear()
         for symbol, market in self._markets.items():
             market.book.lose()
-            for builder in market.builders:
-                builder.lose()
+            for follower in (*market.builders, *market.candles.values()):
+                follower.lose()
             yield m.BookLost(ts_ns=now_ns, symbol=symbol, reason=reason)
 
     # --- candles by REST
@@ -165,7 +167,7 @@ class MarketData:
     def repair(self, symbol: str, timeframe_ns: int, candles: Sequence[Candle], now_ns: int) -> Iterator[m.AnyMessage]:
         """Take candles of a REST answer, oldest first; say those that are over and new.
 
-        Only the last one, and only when others are known already, asks for orders: the rest is history.
+        Only the last of them, and only when others were known already, asks for orders: the rest is history.
         """
         follower = self._markets[symbol].candles[timeframe_ns]
         is_first = follower.done_ns < 0
@@ -180,11 +182,14 @@ class MarketData:
                 low_ticks=candle.low_ticks,
                 close_ticks=candle.close_ticks,
                 volume_lots=candle.volume_lots,
-                is_history=is_first or candle is not candles[-1],
+                is_history=True,
             )
             for candle in candles
         ]
-        yield from follower.restore(bars)
+        fresh = follower.restore(bars)
+        if fresh and not is_first:
+            fresh[-1] = msgspec.structs.replace(fresh[-1], is_history=False)
+        yield from fresh
 
     # --- frames
 
