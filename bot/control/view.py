@@ -160,7 +160,8 @@ def note_of(keeper: Bookkeeper, fact: m.AnyMessage) -> Note | None:
         case m.OrderEvent() if fact.state in (OrderState.REJECTED, OrderState.FAILED, OrderState.EXPIRED):
             level, text = "warning", f"order {fact.client_id} on {fact.symbol} {fact.state}: {fact.reason}"
         case m.RiskStateChanged():
-            level = "info" if fact.state is m.RiskState.NORMAL else "error"
+            is_good = fact.state is m.RiskState.NORMAL
+            level = "info" if is_good else "warning" if fact.cause == "operator" else "error"
             text = f"risk is {fact.state} by {fact.cause}: {fact.detail}"
         case m.OperatorAnswered() if fact.detail:
             level, text = "warning", f"{fact.verb}: {fact.detail}"
