@@ -147,7 +147,7 @@ def market_rest(venue: Venue, peers: list[HttpPeer]) -> Step:
 
 @asynccontextmanager
 async def open_scripted_exchange(*scripts: Script, rest: tuple[Step, ...] = ()) -> AsyncGenerator[ScriptedExchange]:
-    """Serve connection number n by script n, the last one for all later; REST request n by step n of `rest`, then well."""
+    """Serve connection number n by script n, and all later ones by the last; REST request n by step n, then well."""
     source = GeneratedMarket((SYMBOL,), 5, START_NS)
     venue = Venue(source.instruments, source.first_ns)
     peers: list[HttpPeer] = []
