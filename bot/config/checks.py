@@ -1,0 +1,305 @@
+"""Checks of settings: a tree of entries becomes the record, or a list of everything that is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+import msgspec
+
+from bot.config.layers import Entry, Layer
+from bot.config.settings import CANDLE_TIMEFRAMES, SECTIONS, STRATEGIES, Bound, Settings, quote_of
+from bot.config.words import closest_hint, dotted, is_secret, shown_value
+from bot.core.durations import UNITS_NS, duration_ns
+from bot.core.toml_lines import KeyPath
+from bot.strategies import KINDS, AnyStrategySettings
+
+STRATEGIES_MAX: Final = 100
+HINTS_MAX: Final = 50
+CANDLES_NS: Final = frozenset(duration_ns(text) for text in CANDLE_TIMEFRAMES)
+STRATEGY_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+@dataclass
+class Checker:
+    """Goes through all entries, collects problems, and makes the settings if there are none."""
+
+    tree: Layer
+    problems: list[str]
+    good: dict[KeyPath, Any] = field(default_factory=dict[KeyPath, Any])
+    """The values that are right taken alone."""
+
+    def settings(self) -> Settings | None:
+        """Return the settings, or None after naming every problem."""
+        for path, entry in self.tree.items():
+            if path[0] not in SECTIONS and path[0] != STRATEGIES:
+                self._unknown(path, entry, self._all_keys())
+            elif len(path) == 1 and entry.value != {}:
+                self._say(path, f"must be a table, [{path[0]}]")
+        for name, section in SECTIONS.items():
+            self._check_table((name,), section)
+        names = self._strategy_names()
+        if len(names) > STRATEGIES_MAX:
+            where = next(entry.source.label for path, entry in self.tree.items() if path[:2] == (STRATEGIES, names[0]))
+            self.problems.append(f"{where}: {STRATEGIES} has {len(names)} tables, more than {STRATEGIES_MAX}")
+            names = []
+        strategies = {name: self._strategy(name) for name in names}
+        self._check_pairs()
+        self._check_symbols(names)
+        if self.problems:
+            return None
+        sections: dict[str, Any] = {
+            name: section(**{key: self.good[name, key] for key in section.__struct_fields__})
+            for name, section in SECTIONS.items()
+        }
+        return Settings(strategies={name: made for name, made in strategies.items() if made}, **sections)
+
+    def _check_table(self, table: KeyPath, struct: type[msgspec.Struct], also: Iterable[str] = ()) -> None:
+        """Check every key of `table` by the field of `struct` that has its name."""
+        types = _field_types(struct)
+        for path, entry in self.tree.items():
+            if path[:-1] != table or path[-1] in also:
+                continue
+            if path[-1] not in types:
+                self._unknown(path, entry, self._all_keys(dotted((*table, key)) for key in (*types, *also)))
+                continue
+            try:
+                self.good[path] = _converted(entry.value, types[path[-1]])
+            except _MisfitError:
+                self._say(path, f"must be {_expected(types[path[-1]])}")
+        for key, is_required in _required(struct).items():
+            if is_required and (*table, key) not in self.tree:
+                self._missing((*table, key))
+
+    def _strategy_names(self) -> list[str]:
+        return sorted({path[1] for path in self.tree if path[0] == STRATEGIES and len(path) > 1})
+
+    def _strategy(self, name: str) -> AnyStrategySettings | None:
+        """Return the settings of one strategy, or None after naming what is wrong with them."""
+        table = (STRATEGIES, name)
+        before = len(self.problems)
+        if table in self.tree and self.tree[table].value != {}:
+            self._say(table, f"must be a table, [{dotted(table)}]")
+            return None
+        if not STRATEGY_NAME.fullmatch(name):
+            where = next(entry.source.where(table) for path, entry in self.tree.items() if path[:2] == table)
+            self.problems.append(f"{where}: {dotted(table)}: a name has 1 to 64 characters a-z, 0-9, _ and -")
+        kind = self._kind(table)
+        if kind is None:
+            return None
+        self._check_table(table, kind, also=("kind",))
+        self._check_timeframe((*table, "timeframe"))
+        if len(self.problems) > before:
+            return None
+        values = {key: self.good[*table, key] for key in _field_types(kind) if (*table, key) in self.good}
+        try:
+            return kind(**values)
+        except ValueError as error:
+            self._say_together(table, str(error))
+            return None
+
+    def _kind(self, table: KeyPath) -> type[AnyStrategySettings] | None:
+        path = (*table, "kind")
+        if path not in self.tree:
+            self._missing(path)
+            return None
+        kind = self.tree[path].value
+        if isinstance(kind, str) and kind in KINDS:
+            return KINDS[kind]
+        hint = closest_hint(kind, KINDS) if isinstance(kind, str) else ""
+        self._say(path, f"must be one of {', '.join(json.dumps(name) for name in KINDS)}{hint}")
+        return None
+
+    def _check_timeframe(self, path: KeyPath) -> None:
+        text = self.good.get(path)
+        if not isinstance(text, str):
+            return
+        try:
+            length_ns = duration_ns(text)
+        except ValueError:
+            self._say(path, "must be a length of time such as 2s, 5m or 1d")
+            return
+        if not UNITS_NS["s"] <= length_ns <= UNITS_NS["w"]:
+            self._say(path, "must be from 1s to 1w")
+        elif length_ns < UNITS_NS["m"] and length_ns % UNITS_NS["s"]:
+            self._say(path, "must be a whole number of seconds")
+        elif length_ns >= UNITS_NS["m"] and length_ns not in CANDLES_NS:
+            self._say(path, f"must be below 1m or one of {' '.join(CANDLE_TIMEFRAMES)}")
+
+    def _check_pairs(self) -> None:
+        """Check what one key asks of another."""
+        for section, low, high, may_equal in (
+            ("feed", "backoff_min_s", "backoff_max_s", True),
+            ("risk", "daily_loss_pct", "daily_loss_halt_pct", False),
+            ("risk", "drawdown_pct", "drawdown_halt_pct", False),
+        ):
+            below, above = self.good.get((section, low)), self.good.get((section, high))
+            if below is None or above is None or below < above or (may_equal and below == above):
+                continue
+            bound = self.tree[section, high]
+            relation = "at most" if may_equal else "less than"
+            said = f"{section}.{high} = {shown_value(bound.value)} ({bound.source.where((section, high))})"
+            self._say((section, low), f"must be {relation} {said}")
+
+    def _check_symbols(self, strategies: Iterable[str]) -> None:
+        path = ("exchange", "symbols")
+        symbols = self.good.get(path)
+        if symbols is None:
+            return
+        self._check_unique(path)
+        quotes = sorted({quote_of(symbol) for symbol in symbols})
+        if len(quotes) > 1:
+            self._say(path, f"must all have the same quote coin, not {' and '.join(quotes)}")
+        for url in (("exchange", "rest_url"), ("exchange", "ws_url")):
+            if "@" in self.good.get(url, ""):
+                where = self.tree[url].source.where(url)
+                self.problems.append(f"{where}: {dotted(url)} must not hold a user name or a password")
+        for name in strategies:
+            theirs = (STRATEGIES, name, "symbols")
+            self._check_unique(theirs)
+            others = [symbol for symbol in self.good.get(theirs, ()) if symbol not in symbols]
+            if others:
+                self._say(theirs, f"must be out of exchange.symbols, which has no {' and no '.join(others)}")
+
+    def _check_unique(self, path: KeyPath) -> None:
+        symbols: tuple[str, ...] = self.good.get(path, ())
+        twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if twice:
+            self._say(path, f"must name each symbol once, and names {' and '.join(twice)} twice")
+
+    def _say(self, path: KeyPath, rule: str) -> None:
+        entry = self.tree[path]
+        shown = "(value not shown)" if is_secret(path, entry.value) else shown_value(entry.value)
+        self.problems.append(f"{entry.source.where(path)}: {dotted(path)} = {shown} {rule}")
+
+    def _say_together(self, table: KeyPath, sentence: str) -> None:
+        """Report a strategy's own sentence about its keys, with their full names and places."""
+        keys = [path for path in self.tree if path[:-1] == table and re.search(rf"\b{path[-1]} =", sentence)]
+        for path in keys:
+            sentence = re.sub(rf"(?<![.\w]){path[-1]} =", f"{dotted(path)} =", sentence)
+        places = dict.fromkeys(self.tree[path].source.where(path) for path in keys)
+        self.problems.append(f"{', '.join(places) or dotted(table)}: {sentence}")
+
+    def _missing(self, path: KeyPath) -> None:
+        """Report a key that must be given, at the place of its table."""
+        table = path[:-1]
+        near = next((entry for key, entry in self.tree.items() if key[: len(table)] == table), None)
+        where = f"{near.source.where(table)}: " if near else ""
+        others = [dotted(key[:-1]) for key in self.tree if key[0] == STRATEGIES and key[-1] == "kind"]
+        hint = closest_hint(dotted(table), others) if path[-1] == "kind" else ""
+        self.problems.append(f"{where}{dotted(path)} is missing{hint}")
+
+    def _unknown(self, path: KeyPath, entry: Entry, known: Iterable[str]) -> None:
+        """Report a key that is no setting. Its value is not shown: nobody knows what it is."""
+        where = entry.source.where(path)
+        if is_secret(path, ""):
+            reason = "looks like a secret; secrets never stand in settings, they come from the environment"
+            if entry.source.label.startswith("environment"):
+                reason = "is no setting, and no secret is needed on paper"
+        else:
+            hint = closest_hint(dotted(path), known) if len(self.problems) < HINTS_MAX else ""
+            reason = f"is no setting{hint}"
+        self.problems.append(f"{where}: {dotted(path)} {reason}")
+
+    def _all_keys(self, more: Iterable[str] = ()) -> list[str]:
+        own = [f"{name}.{key}" for name, section in SECTIONS.items() for key in section.__struct_fields__]
+        return [*more, *own, *SECTIONS, STRATEGIES]
+
+
+class _MisfitError(Exception):
+    """A value is not what its key takes."""
+
+
+def _converted(value: object, kind: object) -> Any:
+    """Return `value` as the annotated type `kind`. Raises _MisfitError."""
+    base, bounds = _split(kind)
+    if base is Decimal:
+        return _bounded(value, next(bound for bound in bounds if isinstance(bound, Bound)))
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise _MisfitError
+    try:
+        converted = msgspec.convert(value, kind)
+    except (msgspec.ValidationError, OverflowError):
+        raise _MisfitError from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise _MisfitError
+    return converted
+
+
+def _bounded(value: object, bound: Bound) -> Decimal:
+    """Return `value` as a Decimal without zeros at the end. Raises _MisfitError when it is out of bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise _MisfitError
+    number = Decimal(value)
+    is_inside = (
+        number.is_finite()
+        and (bound.gt is None or number > bound.gt)
+        and (bound.ge is None or number >= bound.ge)
+        and (bound.le is None or number <= bound.le)
+    )
+    if not is_inside:
+        raise _MisfitError
+    rounded = number.quantize(Decimal(1).scaleb(-bound.decimals))
+    if rounded != number:
+        raise _MisfitError
+    whole = rounded.to_integral_value()
+    # `+ 0` turns -0 into 0; one value has one form, so that the digest of the settings is one too.
+    return whole.quantize(Decimal(1)) + 0 if whole == rounded else rounded.normalize()
+
+
+@cache
+def _field_types(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(struct)}
+
+
+@cache
+def _required(struct: type[msgspec.Struct]) -> dict[str, bool]:
+    return {field.name: field.required for field in msgspec.structs.fields(struct)}
+
+
+def _split(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return a type without its annotations, and these."""
+    if get_origin(kind) is Annotated:
+        base, *bounds = get_args(kind)
+        return base, tuple(bounds)
+    return kind, ()
+
+
+_NAMES: Final[dict[Any, str]] = {
+    int: "a whole number",
+    float: "a finite number",
+    Decimal: "a finite number",
+    bool: "true or false",
+    str: "text in quotes",
+}
+
+
+def _expected(kind: Any) -> str:
+    """Return in words what a key of this type takes."""
+    base, bounds = _split(kind)
+    if get_origin(base) is Literal:
+        return f"one of {', '.join(json.dumps(choice) for choice in get_args(base))}"
+    if get_origin(base) is tuple:
+        return f"a list{_range_words(bounds)}, of which each is {_expected(get_args(base)[0])}"
+    described = [bound.description for bound in bounds if getattr(bound, "description", None)]
+    return described[0] if described else _NAMES[base] + _range_words(bounds)
+
+
+def _range_words(bounds: tuple[Any, ...]) -> str:
+    words: list[str] = []
+    for bound in bounds:
+        for name, text in (("gt", "more than"), ("ge", "at least"), ("le", "at most")):
+            limit = getattr(bound, name, None)
+            if limit is not None:
+                words.append(f"{text} {limit}")
+        if isinstance(bound, Bound):
+            words.append(f"with at most {bound.decimals} decimals")
+        elif bound.min_length is not None:
+            words.append(f"of {bound.min_length} to {bound.max_length} items")
+    return f" {', '.join(words)}" if words else ""

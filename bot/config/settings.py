@@ -1,0 +1,165 @@
+"""What can be set: one frozen record, each field with its type and its bound; default.toml says what it means."""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+from bot.strategies import AnyStrategySettings
+
+APP_NAME: Final = "poloniex-bot"
+CANDLE_TIMEFRAMES: Final = ("1m", "5m", "10m", "15m", "30m", "1h", "2h", "4h", "6h", "12h", "1d", "3d", "1w")
+"""The candles that the exchange makes; source: Poloniex spot API, "Candles"."""
+
+
+class Bound(NamedTuple):
+    """The range of a Decimal; msgspec's own bounds are for int and float only."""
+
+    gt: int | None = None
+    ge: int | None = None
+    le: int | None = None
+    decimals: int = 6
+
+
+Symbol = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^[A-Z0-9]{1,20}_[A-Z0-9]{1,20}(_PERP)?\Z", description="a symbol such as BTC_USDT"),
+]
+HttpUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^https?://[^\s/?#]+[^\s?#]*\Z",
+        max_length=500,
+        description="an address such as https://example.org",
+    ),
+]
+WsUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^wss?://[^\s/?#]+[^\s?#]*\Z",
+        max_length=500,
+        description="an address such as wss://example.org/ws",
+    ),
+]
+Percent = Annotated[Decimal, Bound(gt=0, le=100)]
+FeeBps = Annotated[Decimal, Bound(ge=0, le=1000)]
+SilenceSeconds = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
+TimeoutSeconds = Annotated[float, msgspec.Meta(ge=0.1, le=300)]
+BackoffSeconds = Annotated[float, msgspec.Meta(ge=0.01, le=3600)]
+AgeMs = Annotated[int, msgspec.Meta(ge=100, le=60_000)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file; `config/default.toml` says what its keys mean."""
+
+
+class BotSettings(_Section, frozen=True, kw_only=True):
+    """[bot]."""
+
+    state_dir: str
+    seed: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
+
+    @property
+    def state_path(self) -> Path:
+        """Return the directory of the journal, the lock and the control socket, as an absolute path."""
+        if not self.state_dir:
+            import platformdirs
+
+            return platformdirs.user_state_path(APP_NAME, appauthor=False)
+        return Path(self.state_dir).expanduser().absolute()
+
+
+class ExchangeSettings(_Section, frozen=True, kw_only=True):
+    """[exchange]."""
+
+    name: Literal["auto", "poloniex", "simulated"]
+    symbols: Annotated[tuple[Symbol, ...], msgspec.Meta(min_length=1, max_length=50)]
+    rest_url: HttpUrl
+    ws_url: WsUrl
+    connect_timeout_s: TimeoutSeconds
+    request_timeout_s: TimeoutSeconds
+    probe_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)]
+
+    @property
+    def quote(self) -> str:
+        """Return the quote coin that all symbols share."""
+        return quote_of(self.symbols[0])
+
+
+class FeedSettings(_Section, frozen=True, kw_only=True):
+    """[feed]."""
+
+    book_silence_s: SilenceSeconds
+    trades_silence_s: SilenceSeconds
+    ticker_silence_s: SilenceSeconds
+    candles_silence_s: SilenceSeconds
+    ping_interval_s: Annotated[float, msgspec.Meta(ge=1, le=25)]
+    backoff_min_s: BackoffSeconds
+    backoff_max_s: BackoffSeconds
+    history_bars: Annotated[int, msgspec.Meta(ge=0, le=500)]
+
+
+class PaperSettings(_Section, frozen=True, kw_only=True):
+    """[paper]."""
+
+    cash: Annotated[Decimal, Bound(gt=0, le=10**12, decimals=12)]
+    maker_fee_bps: FeeBps
+    taker_fee_bps: FeeBps
+    latency_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+
+
+class RiskSettings(_Section, frozen=True, kw_only=True):
+    """[risk]."""
+
+    max_order_value: Annotated[Decimal, Bound(gt=0, le=10**9, decimals=12)]
+    max_position_pct: Percent
+    max_gross_pct: Percent
+    collar_pct: Percent
+    stale_ms: AgeMs
+    intent_ttl_ms: AgeMs
+    orders_per_second: Annotated[int, msgspec.Meta(ge=1, le=50)]
+    orders_per_minute: Annotated[int, msgspec.Meta(ge=1, le=3000)]
+    max_open_orders: Annotated[int, msgspec.Meta(ge=1, le=200)]
+    passive_ttl_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
+    daily_loss_pct: Percent
+    daily_loss_halt_pct: Percent
+    drawdown_pct: Percent
+    drawdown_halt_pct: Percent
+
+
+class Settings(_Section, frozen=True, kw_only=True):
+    """Everything an operator can set."""
+
+    bot: BotSettings
+    exchange: ExchangeSettings
+    feed: FeedSettings
+    paper: PaperSettings
+    risk: RiskSettings
+    strategies: dict[str, AnyStrategySettings]
+    """In the order of their names, so that no order of files or tables changes a run."""
+
+
+SECTIONS: Final[dict[str, type[_Section]]] = {
+    "bot": BotSettings,
+    "exchange": ExchangeSettings,
+    "feed": FeedSettings,
+    "paper": PaperSettings,
+    "risk": RiskSettings,
+}
+STRATEGIES: Final = "strategies"
+"""The table of tables that has names of the operator's choice."""
+
+
+def settings_digest(settings: Settings) -> str:
+    """Return 64 hexadecimal digits that name these settings, whatever the state directory."""
+    anywhere = msgspec.structs.replace(settings, bot=msgspec.structs.replace(settings.bot, state_dir=""))
+    return hashlib.sha256(msgspec.json.encode(anywhere, order="deterministic")).hexdigest()
+
+
+def quote_of(symbol: str) -> str:
+    """Return the quote coin of a symbol."""
+    return symbol.split("_")[1]
