@@ -16,6 +16,9 @@ from bot.core.messages import Levels
 DEPTH_MAX: Final = 20
 """Levels a side that the exchange shows; what lies behind them is not known."""
 
+REPEATS_MAX: Final = 100
+"""So many known updates in a row, and none that follows: the exchange has begun to count anew."""
+
 
 class Applied(Enum):
     """What came of an update."""
@@ -34,13 +37,14 @@ class Applied(Enum):
 class Book:
     """One symbol's bids and asks. Prices are unique in a side, quantities > 0, best bid < best ask."""
 
-    __slots__ = ("_asks", "_bids", "_id")
+    __slots__ = ("_asks", "_bids", "_id", "_repeats")
 
     def __init__(self) -> None:
         # Sorted by key, best first: a bid's key is -price, an ask's its price. Twenty levels: a list beats a tree.
         self._bids: list[tuple[int, int]] = []
         self._asks: list[tuple[int, int]] = []
         self._id: int | None = None
+        self._repeats = 0
 
     @property
     def is_whole(self) -> bool:
@@ -50,6 +54,7 @@ class Book:
     def lose(self) -> None:
         """Forget the book: something is known to be missing."""
         self._id = None
+        self._repeats = 0
         self._bids.clear()
         self._asks.clear()
 
@@ -67,7 +72,12 @@ class Book:
         if self._id is None:
             return Applied.WAITING
         if book_id <= self._id:
-            return Applied.REPEATED
+            self._repeats += 1
+            if self._repeats < REPEATS_MAX:
+                return Applied.REPEATED
+            self.lose()
+            return Applied.GAP
+        self._repeats = 0
         if last_id != self._id:
             self.lose()
             return Applied.GAP

@@ -284,15 +284,14 @@ class PaperExchange:
         """Return what is displayed at the order's price, or None where the window does not reach."""
         if market.depth is None:
             return None
-        is_buy = order.intent.side is Side.BUY
-        levels = market.depth.bids if is_buy else market.depth.asks
+        side = order.intent.side
+        levels = market.depth.bids if side is Side.BUY else market.depth.asks
+        if not levels or side.sign * (order.price_ticks - levels[-1][0]) < 0:
+            return None
         for price, lots in levels:
             if price == order.price_ticks:
                 return lots
-        is_inside = bool(levels) and (
-            order.price_ticks > levels[-1][0] if is_buy else order.price_ticks < levels[-1][0]
-        )
-        return 0 if is_inside else None
+        return 0
 
     def _on_depth(self, depth: m.Depth) -> Iterator[m.AnyMessage]:
         market = self._market(depth.symbol)

@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
 
 
 class Tick(Message, frozen=True, kw_only=True):
-    """Time has come this far. At least four a second in real time; one a second of a replay's own clock."""
+    """Time has come this far. Four a second in real time; in a replay, at most four a second, each before a frame."""
 
 
 class InstrumentListed(Message, frozen=True, kw_only=True):

@@ -1,0 +1,81 @@
+"""The life of an order as a table, and ids that are never used twice."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.core.orders import FINAL, FOLLOWS, OrderState, advance, client_id, order_number
+from tests.support.builders import buy, record, sell
+
+S = OrderState
+NOT_YET_ANSWERED = S.SUBMITTED
+
+
+@pytest.mark.parametrize(
+    ("state", "reported", "after"),
+    [
+        (S.SUBMITTED, S.NEW, S.NEW),
+        (S.SUBMITTED, S.FILLED, S.FILLED),
+        (S.SUBMITTED, S.REJECTED, S.REJECTED),
+        (S.SUBMITTED, S.FAILED, S.FAILED),
+        (S.NEW, S.PARTIALLY_FILLED, S.PARTIALLY_FILLED),
+        (S.NEW, S.NEW, S.NEW),
+        (S.PARTIALLY_FILLED, S.NEW, S.PARTIALLY_FILLED),
+        (S.PARTIALLY_FILLED, S.PARTIALLY_CANCELED, S.PARTIALLY_CANCELED),
+        (S.PENDING_CANCEL, S.FILLED, S.FILLED),
+        (S.PENDING_CANCEL, S.NEW, S.PENDING_CANCEL),
+        (S.CANCELED, S.FILLED, S.CANCELED),
+        (S.FILLED, S.PARTIALLY_FILLED, S.FILLED),
+    ],
+)
+def test_an_order_advances_by_the_table(state: OrderState, reported: OrderState, after: OrderState) -> None:
+    assert advance(state, reported) is after
+
+
+def test_nothing_follows_an_end() -> None:
+    assert not FINAL & set(FOLLOWS)
+    for end, reported in product(FINAL, OrderState):
+        assert advance(end, reported) is end
+
+
+def test_every_state_is_living_or_final_and_every_life_can_end() -> None:
+    assert set(FOLLOWS) | FINAL == set(OrderState)
+    assert all(FINAL & after for after in FOLLOWS.values())
+    assert [state for state in OrderState if state.is_final] == [state for state in OrderState if state in FINAL]
+
+
+def test_nothing_becomes_unanswered_again() -> None:
+    assert all(NOT_YET_ANSWERED not in after for after in FOLLOWS.values())
+
+
+def test_what_is_left_and_which_way_it_goes() -> None:
+    assert record(buy(10), filled=3).leaves_lots == 7
+    assert (buy(10).signed_lots, sell(10).signed_lots) == (10, -10)
+
+
+numbers = st.tuples(st.integers(1, 32**4 - 1), st.integers(1, 32**7 - 1))
+
+
+@given(numbers)
+def test_an_id_is_short_plain_and_tells_its_number(made_of: tuple[int, int]) -> None:
+    text = client_id(*made_of)
+    assert re.fullmatch(r"[a-z0-9]{12}", text)
+    assert order_number(text) == made_of
+
+
+@pytest.mark.parametrize(
+    "text", ["", "b", "x" + "a" * 11, "b" + "a" * 10, "b" + "a" * 12, "b" + "A" * 11, "baaaa1aaaaab"]
+)
+def test_an_id_of_somebody_else_has_no_number(text: str) -> None:
+    assert order_number(text) is None
+
+
+@pytest.mark.parametrize(("epoch", "number"), [(0, 1), (1, 0), (32**4, 1), (1, 32**7)])
+def test_an_id_out_of_range_is_a_broken_promise(epoch: int, number: int) -> None:
+    with pytest.raises(AssertionError):
+        client_id(epoch, number)

@@ -1,0 +1,757 @@
+"""The risk gate: what it lets through, what it keeps reserved, and what makes it close."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.core import messages as m
+from bot.core.instrument import ATOMS, Side
+from bot.core.messages import SECOND_NS, DenyReason, RiskState
+from bot.core.orders import OrderIntent, OrderState
+from bot.core.risk import DAY_NS, RULES, OrderRate, RiskGate, money
+from tests.support.builders import (
+    BTC,
+    ETH,
+    MS_NS,
+    NOW_NS,
+    all_of,
+    book_fill,
+    book_lost,
+    buy,
+    command,
+    event,
+    limits,
+    listed,
+    only,
+    quote,
+    record,
+    recovered,
+    risk_gate,
+    say,
+    sell,
+    signal,
+    tick,
+)
+
+S = OrderState
+TODAY = NOW_NS // DAY_NS
+
+
+def ordered(outputs: list[m.AnyMessage]) -> OrderIntent:
+    """Return the one order that was approved."""
+    return only(outputs, m.OrderApproved).intent
+
+
+def denied(outputs: list[m.AnyMessage]) -> tuple[DenyReason, str]:
+    """Return the one refusal: its reason and its detail."""
+    refusal = only(outputs, m.OrderDenied)
+    return refusal.reason, refusal.detail
+
+
+def cancelled(outputs: list[m.AnyMessage]) -> list[str]:
+    return [cancel.client_id for cancel in all_of(outputs, m.CancelRequested)]
+
+
+def owner(lots: int = 10, **changes: Any) -> m.Recovered:
+    """Return what a journal says where strategy `one` holds coins; equity is 10,000 at a price of 100."""
+    return recovered(cash=10_000 - lots * 100, held={"one": {BTC: lots}}, **changes)
+
+
+def filled(gate: RiskGate, intent: OrderIntent, qty: int, price: int = 100, fee_atoms: int = 0) -> list[m.AnyMessage]:
+    return say(gate, book_fill(gate, intent, qty, price, fee_atoms))
+
+
+def worth(equity: int) -> m.Quote:
+    """Return the quote at which the owner of 100 lots and no cash is worth `equity`, a multiple of 100."""
+    return quote(equity // 100 - 1, equity // 100 + 1)
+
+
+def all_in(**bounds: Any) -> RiskGate:
+    """Return a gate with 100 lots, no cash and 10,000 of equity."""
+    return risk_gate(known=owner(100), **bounds)
+
+
+# --- from a wish to an order
+
+
+def test_a_wish_becomes_a_market_order_whose_worst_case_is_reserved() -> None:
+    gate = risk_gate(collar_bps=200)
+    intent = ordered(say(gate, signal(10)))
+    assert (intent.side, intent.qty_lots, intent.order_type, intent.time_in_force) == (Side.BUY, 10, "MARKET", "IOC")
+    assert intent.price_ticks is None
+    assert intent.reserved_atoms == 10 * 104 * ATOMS  # the ask of 101 and 2 %, rounded up
+    assert gate.account.free_atoms == (10_000 - 1_040) * ATOMS
+
+
+def test_a_passive_wish_joins_the_queue_on_its_own_side() -> None:
+    intent = ordered(say(risk_gate(), signal(10, is_passive=True)))
+    assert (intent.order_type, intent.time_in_force, intent.price_ticks) == ("LIMIT_MAKER", "GTC", 99)
+    assert intent.reserved_atoms == 990 * ATOMS
+    sold = ordered(say(risk_gate(known=owner()), signal(0, is_passive=True)))
+    assert (sold.price_ticks, sold.reserved_atoms) == (101, 0)
+
+
+@pytest.mark.parametrize(
+    ("held", "target", "side", "qty"),
+    [(0, 10, Side.BUY, 10), (4, 10, Side.BUY, 6), (10, 4, Side.SELL, 6), (10, 0, Side.SELL, 10)],
+)
+def test_an_order_is_the_way_from_what_is_held_to_what_is_wanted(held: int, target: int, side: Side, qty: int) -> None:
+    intent = ordered(say(risk_gate(known=owner(held)), signal(target)))
+    assert (intent.side, intent.qty_lots) == (side, qty)
+
+
+def test_a_wish_that_is_fulfilled_or_on_its_way_asks_for_nothing() -> None:
+    assert say(risk_gate(known=owner(10)), signal(10)) == []
+    gate = risk_gate(signal(10))
+    assert say(gate, signal(10), signal(10)) == []
+
+
+def test_strategies_do_not_share_what_they_hold() -> None:
+    gate = risk_gate(known=owner(10))
+    assert say(gate, signal(0, strategy="two")) == []
+    assert ordered(say(gate, signal(5, strategy="two"))).qty_lots == 5
+
+
+def test_a_position_near_its_target_is_left_alone() -> None:
+    assert say(risk_gate(known=owner(98)), signal(100)) == []
+    assert say(risk_gate(known=recovered(held={"one": {BTC: 102}})), signal(100)) == []
+    assert ordered(say(risk_gate(known=owner(47)), signal(50))).qty_lots == 3
+
+
+@pytest.mark.parametrize("target", [1, 10, 1_000])
+def test_what_a_fee_takes_in_coins_is_not_bought_again(target: int) -> None:
+    gate = risk_gate(known=recovered(cash=10**6))
+    intent = ordered(say(gate, signal(target)))
+    filled(gate, intent, target, fee_atoms=target * ATOMS * 20 // 10_000)
+    say(gate, event(intent, S.FILLED, target))
+    assert say(gate, signal(target)) == []
+
+
+def test_a_partial_fill_is_completed_at_the_next_signal_only() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    assert filled(gate, intent, 4) == []
+    assert say(gate, event(intent, S.PARTIALLY_CANCELED, 4)) == []
+    assert ordered(say(gate, signal(10))).qty_lots == 6
+
+
+def test_only_whole_lots_are_sold_and_dust_counts_as_flat() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    filled(gate, intent, 10, fee_atoms=ATOMS // 100)
+    say(gate, event(intent, S.FILLED, 10))
+    sale = ordered(say(gate, signal(0)))
+    assert sale.qty_lots == 9
+    filled(gate, sale, 9)
+    assert say(gate, event(sale, S.FILLED, 9), signal(0)) == []
+
+
+@pytest.mark.parametrize("steps", [{"qty_lots_min": 11}, {"notional_atoms_min": 1_000 * ATOMS}])
+def test_too_little_to_be_sold_is_no_news(steps: dict[str, Any]) -> None:
+    assert say(risk_gate(listed(**steps), known=owner(10)), signal(0)) == []
+
+
+def test_nothing_is_asked_of_an_exchange_before_the_journal_is_read() -> None:
+    gate = RiskGate(limits())
+    assert say(gate, listed(), quote(), signal(10), command("flatten"))[-1:] == [
+        m.OperatorAnswered(ts_ns=NOW_NS, verb="flatten", command_id="", state=RiskState.REDUCE_ONLY, detail="")
+    ]
+
+
+def test_an_unlisted_market_is_not_traded() -> None:
+    assert say(risk_gate(), signal(10, symbol=ETH)) == []
+
+
+# --- every rule
+
+
+REFUSALS: list[tuple[DenyReason, str, m.Recovered | None, dict[str, Any], list[m.AnyMessage], m.Signal]] = [
+    (DenyReason.HALTED, "halted by operator", None, {}, [command("halt")], signal(10)),
+    (DenyReason.REDUCE_ONLY, "reduce-only by operator", None, {}, [command("reduce")], signal(10)),
+    (DenyReason.NOT_LISTED, "does not trade it now", None, {}, [listed(is_open=False)], signal(10)),
+    (DenyReason.MARKET_DATA_STALE, "no whole book", None, {}, [book_lost()], signal(10)),
+    (
+        DenyReason.MARKET_DATA_STALE,
+        "book 5001 ms old > stale_ms 5000",
+        None,
+        {},
+        [],
+        signal(10, at_ns=NOW_NS + 5_001 * MS_NS),
+    ),
+    (
+        DenyReason.MARKET_DATA_STALE,
+        "equity unknown: a held coin has no price",
+        recovered(held={"two": {ETH: 1}}),
+        {},
+        [],
+        signal(10),
+    ),
+    (
+        DenyReason.INTENT_EXPIRED,
+        "decided 5001 ms ago > intent_ttl_ms 5000",
+        None,
+        {},
+        [quote(at_ns=NOW_NS + 5_001 * MS_NS)],
+        signal(10),
+    ),
+    (DenyReason.MIN_QTY, "quantity 10 < minimum 11", None, {}, [listed(qty_lots_min=11)], signal(10)),
+    (
+        DenyReason.MIN_NOTIONAL,
+        "notional 1010 < 1011",
+        None,
+        {},
+        [listed(notional_atoms_min=1_011 * ATOMS)],
+        signal(10),
+    ),
+    (
+        DenyReason.PRICE_COLLAR,
+        "price 1000 bps from the middle > collar 999 bps",
+        None,
+        {"collar_bps": 999},
+        [quote(90, 110)],
+        signal(10),
+    ),
+    (
+        DenyReason.MAX_ORDER_VALUE,
+        "value 1040 > max_order_value 1039",
+        None,
+        {"max_order_value_atoms": 1_039 * ATOMS},
+        [],
+        signal(10),
+    ),
+    (
+        DenyReason.MAX_POSITION,
+        "position 2040 > max_position_pct, which is 2000",
+        owner(10),
+        {"max_position_bps": 2_000},
+        [],
+        signal(20),
+    ),
+    (
+        DenyReason.MAX_GROSS,
+        "all positions 2040 > max_gross_pct, which is 2000",
+        owner(10),
+        {"max_gross_bps": 2_000},
+        [],
+        signal(10, strategy="two"),
+    ),
+    (
+        DenyReason.INSUFFICIENT_FUNDS,
+        "needs 1040 > free cash 1000",
+        owner(90),
+        {"max_position_bps": 20_000, "max_gross_bps": 20_000},
+        [],
+        signal(10, strategy="two"),
+    ),
+    (
+        DenyReason.MAX_OPEN_ORDERS,
+        "1 orders work, max_open_orders 1",
+        None,
+        {"max_open_orders": 1},
+        [signal(1, strategy="two")],
+        signal(10),
+    ),
+    (
+        DenyReason.RATE_LIMIT,
+        "1 orders in a second, orders_per_second 1",
+        None,
+        {"orders_per_second": 1},
+        [signal(1, strategy="two")],
+        signal(10),
+    ),
+    (
+        DenyReason.RATE_LIMIT,
+        "1 orders in a minute, orders_per_minute 1",
+        None,
+        {"orders_per_minute": 1},
+        [signal(1, strategy="two")],
+        signal(10),
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "detail", "known", "bounds", "before", "wish"), REFUSALS)
+def test_a_refusal_names_its_value_and_its_bound(
+    reason: DenyReason,
+    detail: str,
+    known: m.Recovered | None,
+    bounds: dict[str, Any],
+    before: list[m.AnyMessage],
+    wish: m.Signal,
+) -> None:
+    found, said = denied(say(risk_gate(*before, known=known, **bounds), wish))
+    assert found is reason
+    assert detail in said
+    assert said.startswith(BTC)
+
+
+def test_every_reason_has_its_refusal() -> None:
+    assert {row[0] for row in REFUSALS} == set(DenyReason)
+    assert len(RULES) == len(DenyReason)
+
+
+@pytest.mark.parametrize(
+    ("known", "bounds", "wish"),
+    [
+        (None, {"max_order_value_atoms": 1_040 * ATOMS}, signal(10)),
+        (owner(10), {"max_position_bps": 2_040}, signal(20)),
+        (owner(10), {"max_gross_bps": 2_040}, signal(20)),
+        (recovered(cash=1_040), {"max_position_bps": 20_000, "max_gross_bps": 20_000}, signal(10)),
+        (None, {}, signal(10, at_ns=NOW_NS + 5_000 * MS_NS)),
+    ],
+)
+def test_an_order_exactly_at_a_bound_is_approved(
+    known: m.Recovered | None, bounds: dict[str, int], wish: m.Signal
+) -> None:
+    assert ordered(say(risk_gate(known=known, **bounds), wish)).qty_lots == 10
+
+
+def test_closing_down_is_not_held_back_by_what_limits_growth() -> None:
+    gate = risk_gate(
+        command("reduce"),
+        known=recovered(cash=0, held={"one": {BTC: 10}, "two": {ETH: 5}}),  # the price of ETH is not known
+        max_order_value_atoms=1,
+        max_position_bps=1,
+        max_gross_bps=1,
+    )
+    assert ordered(say(gate, signal(0))).qty_lots == 10
+
+
+def test_working_buys_of_all_strategies_count_against_the_limits() -> None:
+    gate = risk_gate(max_position_bps=2_100)
+    say(gate, signal(10, strategy="one"), signal(10, strategy="two"))
+    assert denied(say(gate, signal(1, strategy="three")))[0] is DenyReason.MAX_POSITION
+
+
+def test_a_refusal_is_news_once_for_each_wish_and_reason() -> None:
+    gate = risk_gate(command("reduce"))
+    wishes = [signal(10), signal(10), signal(11), signal(0), signal(11)]
+    assert [len(all_of(say(gate, wish), m.OrderDenied)) for wish in wishes] == [1, 0, 1, 0, 1]
+    assert denied(say(gate, command("halt"), signal(11)))[0] is DenyReason.HALTED
+
+
+def test_orders_are_counted_in_any_second_and_any_minute() -> None:
+    rate = OrderRate(2, 3)
+    sent: list[float] = []
+    for tenth in range(1_300):
+        now_ns = tenth * SECOND_NS // 10
+        if rate.full(now_ns) is None:
+            rate.count(now_ns)
+            sent.append(tenth / 10)
+    assert sent == [0.0, 0.1, 1.0, 60.0, 60.1, 61.0, 120.0, 120.1, 121.0]
+
+
+def test_money_is_shown_without_empty_decimals() -> None:
+    assert (money(1_500 * ATOMS), money(ATOMS // 4), money(1)) == ("1500", "0.25", "0")
+
+
+# --- reservations
+
+
+def test_a_fill_shrinks_the_reservation_by_what_it_spent() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    filled(gate, intent, 4, price=101)
+    assert gate.account.cash_atoms - gate.account.free_atoms == (1_040 - 404) * ATOMS
+    assert gate.account.worst_atoms(BTC) == (400 + 1_040 - 404) * ATOMS
+
+
+def test_a_reservation_goes_when_the_end_is_known_and_the_fills_have_caught_up() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    say(gate, event(intent, S.PARTIALLY_CANCELED, 7))
+    assert gate.account.free_atoms < gate.account.cash_atoms
+    assert say(gate, signal(10)) == []  # nothing is ordered twice meanwhile
+    filled(gate, intent, 4)
+    assert intent.client_id in gate.account.working
+    filled(gate, intent, 3)
+    assert not gate.account.working
+    assert gate.account.free_atoms == gate.account.cash_atoms
+    assert ordered(say(gate, signal(10))).qty_lots == 3
+
+
+@pytest.mark.parametrize("state", [S.REJECTED, S.FAILED, S.EXPIRED, S.CANCELED])
+def test_an_order_that_ended_without_a_fill_is_released_at_once(state: OrderState) -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    assert say(gate, event(intent, state)) == []
+    assert gate.account.free_atoms == 10_000 * ATOMS
+
+
+@pytest.mark.parametrize("state", [S.NEW, S.PARTIALLY_FILLED, S.PENDING_CANCEL])
+def test_news_of_a_living_order_releases_nothing(state: OrderState) -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    say(gate, event(intent, state, 5))
+    assert gate.account.free_atoms == (10_000 - 1_040) * ATOMS
+
+
+def test_a_fill_after_the_end_is_held_and_news_of_an_unknown_order_is_not() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    say(gate, event(intent, S.CANCELED))
+    filled(gate, intent, 10)
+    assert gate.account.held["one", BTC] == 10 * ATOMS
+    assert say(gate, event(buy(1, number=77), S.FILLED, 1)) == []
+
+
+def test_what_is_being_sold_is_not_sold_again() -> None:
+    gate = risk_gate(known=owner(10))
+    first = ordered(say(gate, signal(4)))
+    second = ordered(say(gate, signal(0)))
+    assert (first.qty_lots, second.qty_lots) == (6, 4)
+    assert say(gate, signal(0)) == []
+
+
+# --- a wish that changed
+
+
+def test_an_order_in_the_way_is_cancelled_first_and_its_end_goes_on_with_the_wish() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    said = say(gate, signal(0))
+    assert cancelled(said) == [intent.client_id]
+    assert say(gate, signal(0)) == []
+    filled(gate, intent, 4)
+    assert ordered(say(gate, event(intent, S.PARTIALLY_CANCELED, 4))).signed_lots == -4
+
+
+def test_it_goes_on_with_the_wish_too_when_the_end_is_known_before_the_fills() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    say(gate, signal(0), event(intent, S.PARTIALLY_CANCELED, 4))
+    assert ordered(filled(gate, intent, 4)).signed_lots == -4
+
+
+def test_an_order_that_is_too_large_by_now_is_cancelled() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10)))
+    assert cancelled(say(gate, signal(5))) == [intent.client_id]
+    assert ordered(say(gate, event(intent, S.CANCELED))).qty_lots == 5
+
+
+def test_a_larger_wish_adds_an_order() -> None:
+    gate = risk_gate(signal(10))
+    assert ordered(say(gate, signal(15))).qty_lots == 5
+
+
+def test_an_order_that_rested_too_long_is_asked_for_again_at_the_new_touch() -> None:
+    gate = risk_gate(passive_ttl_ns=5 * SECOND_NS)
+    intent = ordered(say(gate, signal(10, is_passive=True)))
+    assert cancelled(say(gate, tick(NOW_NS + 5 * SECOND_NS - 1))) == []
+    said = say(gate, quote(100, 102, at_ns=NOW_NS + 5 * SECOND_NS), tick(NOW_NS + 5 * SECOND_NS))
+    assert cancelled(said) == [intent.client_id]
+    assert cancelled(say(gate, tick(NOW_NS + 6 * SECOND_NS))) == []
+    assert ordered(say(gate, event(intent, S.CANCELED))).price_ticks == 100
+
+
+def test_a_market_order_does_not_rest() -> None:
+    gate = risk_gate(signal(10))
+    assert cancelled(say(gate, tick(NOW_NS + 60 * SECOND_NS))) == []
+
+
+def test_an_order_that_the_exchange_ended_is_tried_again_at_the_next_signal_and_not_before() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(10, is_passive=True)))
+    assert say(gate, event(intent, S.NEW), event(intent, S.CANCELED)) == []
+    assert say(gate, tick(), quote(100, 102)) == []
+    assert ordered(say(gate, signal(10, is_passive=True))).price_ticks == 100
+
+
+# --- breakers
+
+
+@pytest.mark.parametrize(
+    ("bounds", "equity", "state", "cause", "detail"),
+    [
+        ({}, 9_800, RiskState.NORMAL, "", ""),
+        ({}, 9_700, RiskState.REDUCE_ONLY, "daily_loss", "daily_loss 300 bps >= 300 bps"),
+        ({}, 9_500, RiskState.HALTED, "daily_loss", "daily_loss 500 bps >= 500 bps"),
+        ({"daily_loss_bps": 9_000}, 9_200, RiskState.REDUCE_ONLY, "drawdown", "drawdown 800 bps >= 800 bps"),
+        (
+            {"daily_loss_bps": 9_000, "daily_loss_halt_bps": 9_500},
+            8_800,
+            RiskState.HALTED,
+            "drawdown",
+            "drawdown 1200 bps >= 1200 bps",
+        ),
+    ],
+)
+def test_a_loss_closes_the_gate(bounds: dict[str, int], equity: int, state: RiskState, cause: str, detail: str) -> None:
+    gate = all_in(**{"daily_loss_halt_bps": 9_500 if "daily_loss_bps" in bounds else 500, **bounds})
+    said = all_of(say(gate, worth(equity)), m.RiskStateChanged)
+    assert (gate.state, gate.cause) == (state, cause)
+    assert [change.detail for change in said] == ([detail] if detail else [])
+
+
+def test_a_breaker_only_tightens() -> None:
+    gate = all_in()
+    for equity, state in [
+        (9_700, RiskState.REDUCE_ONLY),
+        (10_000, RiskState.REDUCE_ONLY),
+        (9_500, RiskState.HALTED),
+        (9_700, RiskState.HALTED),
+        (12_000, RiskState.HALTED),
+    ]:
+        say(gate, worth(equity))
+        assert gate.state is state
+
+
+def test_a_breaker_says_so_once() -> None:
+    gate = all_in()
+    said = say(gate, worth(9_700), worth(9_700), worth(9_600))
+    assert len(all_of(said, m.RiskStateChanged)) == 1
+
+
+def test_a_loss_is_seen_in_a_fill_and_in_the_exchange_s_mark_as_well() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, signal(50)))
+    said = filled(gate, intent, 50, price=110)
+    assert only(said, m.RiskStateChanged).state is RiskState.HALTED
+    blind = all_in()
+    say(blind, book_lost(), m.MarkPrice(ts_ns=NOW_NS, symbol=BTC, price_ticks=95))
+    assert blind.state is RiskState.HALTED
+
+
+def test_the_exchange_s_mark_does_not_count_beside_a_book() -> None:
+    gate = all_in()
+    assert say(gate, m.MarkPrice(ts_ns=NOW_NS, symbol=BTC, price_ticks=50)) == []
+
+
+def test_the_peak_moves_up_only() -> None:
+    gate = all_in(daily_loss_bps=9_000, daily_loss_halt_bps=9_500)
+    say(gate, worth(12_000), worth(11_100))
+    assert gate.state is RiskState.NORMAL
+    say(gate, worth(11_000))
+    assert gate.state is RiskState.REDUCE_ONLY
+
+
+def test_a_resumed_soft_bound_is_forgiven_until_a_new_peak_or_day() -> None:
+    gate = all_in()
+    say(gate, worth(9_700), command("resume"), worth(9_600))
+    assert gate.state is RiskState.NORMAL
+    say(gate, worth(9_500))
+    assert gate.state is RiskState.HALTED
+    dawn_ns = (TODAY + 1) * DAY_NS
+    say(gate, command("resume"), msgspec.structs.replace(worth(9_500), ts_ns=dawn_ns))
+    assert gate.state is RiskState.NORMAL  # the new day begins at 9,500
+    say(gate, worth(9_200))
+    assert (gate.state, gate.cause) == (RiskState.REDUCE_ONLY, "daily_loss")
+
+
+def test_a_new_peak_ends_the_forgiving_of_a_drawdown() -> None:
+    gate = all_in(daily_loss_bps=9_000, daily_loss_halt_bps=9_500)
+    say(gate, worth(9_200), command("resume"), worth(9_100))
+    assert gate.state is RiskState.NORMAL
+    say(gate, worth(10_100), worth(9_200))
+    assert (gate.state, gate.cause) == (RiskState.REDUCE_ONLY, "drawdown")
+
+
+def test_the_day_s_loss_is_measured_from_the_first_price_after_midnight() -> None:
+    gate = all_in()
+    dawn_ns = (TODAY + 1) * DAY_NS
+    say(gate, worth(9_800))
+    said = say(gate, msgspec.structs.replace(worth(9_700), ts_ns=dawn_ns))
+    marked = only(said, m.EquityMarked)
+    assert (marked.day, marked.day_start_atoms, marked.peak_atoms) == (TODAY + 1, 9_700 * ATOMS, 10_000 * ATOMS)
+    assert gate.state is RiskState.NORMAL
+
+
+def test_a_clock_that_went_back_forgives_no_loss() -> None:
+    marked = m.EquityMarked(
+        ts_ns=NOW_NS,
+        equity_atoms=9_800 * ATOMS,
+        peak_atoms=10_000 * ATOMS,
+        day=TODAY + 1,
+        day_start_atoms=10_000 * ATOMS,
+    )
+    gate = RiskGate(limits())
+    say(gate, owner(100, equity=marked), listed(), worth(9_800))
+    assert gate.state is RiskState.NORMAL
+    say(gate, worth(9_700))
+    assert gate.state is RiskState.REDUCE_ONLY
+    (again,) = all_of(say(gate, msgspec.structs.replace(worth(9_700), ts_ns=(TODAY + 1) * DAY_NS)), m.EquityMarked)
+    assert again.day_start_atoms == 9_700 * ATOMS
+
+
+def test_a_price_that_comes_before_the_journal_makes_no_baseline() -> None:
+    gate = RiskGate(limits())
+    assert say(gate, listed(), quote()) == []
+    say(gate, owner(100), worth(10_000), worth(9_700))
+    assert gate.state is RiskState.REDUCE_ONLY
+
+
+def test_equity_is_marked_once_a_minute() -> None:
+    gate = RiskGate(limits())
+    said = say(gate, owner(100), listed(), quote())
+    for quarter in range(8 * 60):
+        said += say(gate, tick(NOW_NS + quarter * SECOND_NS // 4))
+    marked = all_of(said, m.EquityMarked)
+    assert [mark.ts_ns - NOW_NS for mark in marked] == [0, 60 * SECOND_NS]
+    assert marked[0].equity_atoms == marked[0].peak_atoms == marked[0].day_start_atoms == 10_000 * ATOMS
+
+
+# --- the operator
+
+
+@pytest.mark.parametrize("verb", ["halt", "close"])
+def test_to_halt_and_to_close_cancel_everything(verb: m.OperatorVerb) -> None:
+    gate = risk_gate(known=owner(10))
+    orders = [ordered(say(gate, wish)) for wish in (signal(0), signal(3, strategy="two"))]
+    said = say(gate, command(verb))
+    assert cancelled(said) == [intent.client_id for intent in orders]
+    assert isinstance(said[-1], m.OperatorAnswered)
+
+
+def test_to_reduce_cancels_the_buys() -> None:
+    gate = risk_gate(known=owner(10))
+    _, bought = (ordered(say(gate, wish)) for wish in (signal(0), signal(3, strategy="two")))
+    assert cancelled(say(gate, command("reduce"))) == [bought.client_id]
+
+
+def test_after_the_close_nothing_new_is_let_through() -> None:
+    gate = risk_gate(known=owner(10))
+    intent = ordered(say(gate, signal(0)))
+    say(gate, command("close"))
+    assert say(gate, signal(20), event(intent, S.CANCELED), signal(0)) == []
+
+
+@pytest.mark.parametrize("verb", ["reduce", "flatten"])
+def test_a_halt_is_left_only_by_resuming(verb: m.OperatorVerb) -> None:
+    gate = risk_gate(command("halt"), known=owner(10))
+    answer = only(say(gate, command(verb)), m.OperatorAnswered)
+    assert (answer.state, "resume first" in answer.detail) == (RiskState.HALTED, True)
+    say(gate, command("resume"))
+    assert ordered(say(gate, signal(0))).qty_lots == 10
+
+
+def test_to_flatten_sells_all_and_answers_last() -> None:
+    gate = risk_gate(known=recovered(held={"one": {BTC: 10}, "two": {BTC: 5}}))
+    said = say(gate, command("flatten"))
+    assert [made.intent.signed_lots for made in all_of(said, m.OrderApproved)] == [-10, -5]
+    assert only(said, m.RiskStateChanged).state is RiskState.REDUCE_ONLY
+    assert isinstance(said[-1], m.OperatorAnswered)
+
+
+def test_while_flattening_strategies_are_not_heard() -> None:
+    gate = risk_gate(known=owner(10))
+    sold = ordered(say(gate, signal(10), command("flatten")))
+    assert say(gate, signal(10), signal(20)) == []
+    filled(gate, sold, 10)
+    assert say(gate, event(sold, S.FILLED, 10), signal(20)) == []
+    assert ordered(say(gate, command("resume"), signal(20))).qty_lots == 20
+
+
+def test_flattening_goes_on_until_nothing_is_left() -> None:
+    gate = risk_gate(known=owner(10))
+    first = ordered(say(gate, command("flatten")))
+    filled(gate, first, 4)
+    say(gate, event(first, S.PARTIALLY_CANCELED, 4))
+    second = ordered(say(gate, tick()))
+    assert second.qty_lots == 6
+    assert all_of(say(gate, tick()), m.OrderApproved) == []
+    filled(gate, second, 6)
+    assert say(gate, event(second, S.FILLED, 6), tick()) == []
+
+
+def test_flattening_sells_what_a_buy_on_its_way_still_brings() -> None:
+    gate = risk_gate()
+    bought = ordered(say(gate, signal(10)))
+    assert cancelled(say(gate, command("flatten"))) == [bought.client_id]
+    filled(gate, bought, 10)
+    said = say(gate, event(bought, S.FILLED, 10), tick())
+    assert ordered(said).signed_lots == -10
+
+
+def test_flattening_does_not_wait_for_an_order_that_rests() -> None:
+    gate = risk_gate(known=owner(10))
+    rests = ordered(say(gate, signal(0, is_passive=True)))
+    assert cancelled(say(gate, command("flatten"))) == [rests.client_id]
+    sold = ordered(say(gate, event(rests, S.CANCELED)))
+    assert (sold.order_type, sold.qty_lots) == ("MARKET", 10)
+
+
+def test_flattening_without_a_book_says_so_and_sells_when_it_is_back() -> None:
+    gate = risk_gate(book_lost(), known=owner(10))
+    assert denied(say(gate, command("flatten")))[0] is DenyReason.MARKET_DATA_STALE
+    assert all_of(say(gate, tick()), m.OrderDenied) == []
+    assert ordered(say(gate, quote(), tick())).qty_lots == 10
+
+
+def test_flattening_outlives_a_restart() -> None:
+    gate = risk_gate(known=owner(10, risk_state=RiskState.REDUCE_ONLY, risk_cause="flatten"))
+    assert ordered(say(gate, signal(20), tick())).signed_lots == -10
+
+
+# --- recovery
+
+
+def test_a_session_goes_on_where_the_last_one_was() -> None:
+    works = record(buy(4, 99), filled=1)
+    gate = risk_gate(known=owner(10, orders=[works], epoch=7))
+    assert gate.account.equity_atoms == 10_000 * ATOMS
+    assert gate.account.cash_atoms - gate.account.free_atoms == 3 * 99 * ATOMS
+    assert say(gate, signal(13)) == []
+    first, second = (ordered(say(gate, signal(lots))).client_id for lots in (14, 15))
+    assert first != second
+    assert not {first, second} & {works.intent.client_id}
+
+
+def test_baselines_and_state_outlive_a_restart() -> None:
+    marked = m.EquityMarked(
+        ts_ns=NOW_NS, equity_atoms=9_800 * ATOMS, peak_atoms=11_000 * ATOMS, day=TODAY, day_start_atoms=10_000 * ATOMS
+    )
+    gate = risk_gate(known=owner(100, equity=marked))
+    assert (gate.state, gate.cause) == (RiskState.REDUCE_ONLY, "drawdown")  # 10,000 against a peak of 11,000
+    say(gate, worth(9_500))
+    assert (gate.state, gate.cause) == (RiskState.HALTED, "daily_loss")
+    halted = risk_gate(known=owner(100, risk_state=RiskState.HALTED, risk_cause="drawdown"))
+    assert denied(say(halted, signal(0))) == (DenyReason.HALTED, f"{BTC}: halted by drawdown")
+
+
+@pytest.mark.parametrize(("state", "count"), [(RiskState.NORMAL, 0), (RiskState.REDUCE_ONLY, 1), (RiskState.HALTED, 2)])
+def test_what_the_state_forbids_is_cancelled_after_a_crash_too(state: RiskState, count: int) -> None:
+    orders = [record(buy(4, 99)), record(sell(4, 101, number=2))]
+    gate = RiskGate(limits())
+    assert len(cancelled(say(gate, owner(10, orders=orders, risk_state=state)))) == count
+
+
+def test_an_old_order_has_its_patience_again() -> None:
+    gate = risk_gate(known=recovered(orders=[record(buy(4, 99))], at_ns=NOW_NS + 100 * SECOND_NS))
+    assert cancelled(say(gate, tick(NOW_NS + 104 * SECOND_NS))) == []
+    assert len(cancelled(say(gate, tick(NOW_NS + 105 * SECOND_NS)))) == 1
+
+
+# --- laws
+
+wishes = st.lists(
+    st.tuples(st.sampled_from(["one", "two"]), st.integers(0, 60), st.booleans(), st.integers(0, 100)), max_size=30
+)
+
+
+@given(wishes, st.integers(0, 20))
+def test_the_worst_case_never_passes_the_limit_whatever_fills(
+    script: list[tuple[str, int, bool, int]], fee_lots_permille: int
+) -> None:
+    gate = risk_gate(max_position_bps=4_000)
+    bound = 4_000 * ATOMS
+    for strategy, target, is_passive, share in script:
+        for made in all_of(say(gate, signal(target, strategy=strategy, is_passive=is_passive)), m.OrderApproved):
+            intent = made.intent
+            assert gate.account.worst_atoms(BTC) <= bound or intent.side is Side.SELL
+            qty = intent.qty_lots * share // 100
+            if qty:
+                fee = qty * ATOMS * fee_lots_permille // 1_000 if intent.side is Side.BUY else 0
+                filled(gate, intent, qty, 100, fee)
+            if share % 2:
+                say(gate, event(intent, S.PARTIALLY_CANCELED if qty else S.CANCELED, qty))
+        assert gate.account.free_atoms >= 0
+        held = sum(gate.account.held.values())
+        reserved = gate.account.cash_atoms - gate.account.free_atoms
+        assert held * 100 + reserved == gate.account.worst_atoms(BTC) == gate.account.gross_atoms
+        assert gate.account.equity_atoms == gate.account.cash_atoms + held * 100
