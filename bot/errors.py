@@ -7,10 +7,14 @@
     ├── RecordingError        a market recording cannot be read; names file and line
     ├── ExchangeError
     │   ├── ConnectionLost    try again
+    │   │   └── NotSent       the request never left this machine
     │   ├── RateLimited       try again after `retry_after_s`
+    │   ├── ReadRefused       the exchange answered a question with a refusal; carries status and code
+    │   ├── OrderRefusedHere  an order that the exchange would refuse; names value and bound
     │   ├── BadReply          the exchange broke its own protocol; carries the frame
     │   ├── OffGrid           a price or a quantity between two steps
     │   └── NotListed         the exchange does not list a symbol that we were told to trade
+    ├── ClockSkew             our clock and the exchange's are too far apart to sign anything
     ├── JournalError          stop: we can no longer remember
     ├── ReplayBroken          stop: a lockstep replay lost a frame, so it is no longer that replay
     ├── MailboxFull           stop: somebody no longer reads
@@ -70,12 +74,23 @@ class ConnectionLost(ExchangeError):
     """The connection is gone or silent; try again.
 
     `code` and `reason` are those that a WebSocket was closed with; None and empty where there are none.
+    `may_have_arrived` says whether the exchange may have read the request; False only when nothing can have left.
     """
 
-    def __init__(self, message: str, *, code: int | None = None, reason: str = "") -> None:
+    def __init__(
+        self, message: str, *, code: int | None = None, reason: str = "", may_have_arrived: bool = True
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
+        self.may_have_arrived = may_have_arrived
+
+
+class NotSent(ConnectionLost):
+    """The request never left this machine: it was given up while it waited for its turn."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_have_arrived=False)
 
 
 class RateLimited(ExchangeError):
@@ -84,6 +99,19 @@ class RateLimited(ExchangeError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ReadRefused(ExchangeError):
+    """The exchange answered a question with a refusal. `code` is its own, None where there is none to read."""
+
+    def __init__(self, message: str, *, status: int, code: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class OrderRefusedHere(ExchangeError):
+    """An order that the exchange would refuse or misread, and so was not sent; names the value and its bound."""
 
 
 class BadReply(ExchangeError):
@@ -124,3 +152,9 @@ class UnknownOrder(BotError):
     """News of an order that this journal never approved: somebody else trades here, or our memory is wrong."""
 
     exit_code = 10
+
+
+class ClockSkew(BotError):
+    """Our clock and the exchange's are too far apart, or not yet compared: nothing is signed."""
+
+    exit_code = 11

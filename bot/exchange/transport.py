@@ -5,12 +5,14 @@ does not know what travels over them. The rules that it is built on:
 
 - A cancel scope around an httpx request can ruin the client's pool, so requests live in tasks of their own,
   one client each. A caller only waits; an overdue request ends because its client is closed under it.
+- A request is sent at most once. Nothing here tries again, and an error says whether it may have arrived.
 - A WebSocket whose send was cancelled may have half a frame on the wire, so it is dropped.
 - trio-websocket never notices that its peer goes away during the opening handshake, so our stream tells.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -20,7 +22,7 @@ from functools import cache
 from http.cookiejar import CookieJar
 from ipaddress import ip_address
 from typing import Final, NoReturn, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import certifi
 import h11
@@ -32,10 +34,12 @@ import trio_websocket
 import wsproto.utilities
 
 from bot.core.text import safe_text
-from bot.errors import BadReply, ConnectionLost, ExchangeError, RateLimited, SettingsError
+from bot.errors import BadReply, ConnectionLost, ExchangeError, NotSent, RateLimited, SettingsError
 
 LANES: Final = 4
 """Requests that may be under way at once; each lane has a client, and so a connection, of its own."""
+URGENT_LANES: Final = 2
+"""Lanes beside those, for requests that must not wait behind slow answers: cancels."""
 REQUESTS_WAITING_MAX: Final = 256
 BODY_BYTES_MAX: Final = 8 * 2**20
 MESSAGE_BYTES_MAX: Final = 2**20
@@ -61,6 +65,8 @@ READER_ERRORS: Final = (
     UnicodeError,
 )
 """What a peer's bytes can make trio-websocket's reader task end with; found by fuzzing its handshake."""
+BEFORE_SENDING: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.InvalidURL)
+"""How httpx fails without having sent a byte of the request: no address, no connection, no TLS, no free slot."""
 
 
 # --- trying again
@@ -182,15 +188,31 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True, eq=False)
 class _Request:
+    method: str
     path: str
-    params: Mapping[str, str | int]
+    query: str = ""
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    has_started: trio.Event = field(default_factory=trio.Event)
+    """Set when a lane took it up: from then on it may arrive. Or when it ended without that."""
     done: trio.Event = field(default_factory=trio.Event)
     result: outcome.Outcome[Response] | None = None
     has_caller: bool = True
 
+    @property
+    def target(self) -> str:
+        """What stands in the request line."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def name(self) -> str:
+        """What errors call it: nothing of its query, its headers or its body."""
+        return f"{self.method} {self.path}"
+
     def finish(self, result: outcome.Outcome[Response]) -> None:
         if self.result is None:
             self.result = result
+            self.has_started.set()
             self.done.set()
 
 
@@ -210,37 +232,72 @@ class Http:
         self._total_s = total_s
         self._user_agent = user_agent
         self._tls = tls_context()
-        self._requests, self._waiting = trio.open_memory_channel[_Request](REQUESTS_WAITING_MAX)
+        self._requests, self.waiting = trio.open_memory_channel[_Request](REQUESTS_WAITING_MAX)
+        self._urgent_requests, self.urgent_waiting = trio.open_memory_channel[_Request](REQUESTS_WAITING_MAX)
 
     async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Response:
-        """Return the answer to GET `path`, whatever its status; `LANES` requests are under way at once.
+        """Return the answer to GET `path`, whatever its status; `params` are encoded here. Raises as `request`."""
+        return await self._answer(_Request("GET", path, urlencode(params or {}, quote_via=quote)), self._requests)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        start_within_s: float = math.inf,
+        is_urgent: bool = False,
+    ) -> Response:
+        """Return the answer to a request, whatever its status. It is sent at most once, byte for byte as given.
+
+        `path` and `query` are encoded already. `LANES` requests are under way at once, and `URGENT_LANES` urgent
+        ones. A caller that leaves while the request waits takes it back: it is not sent. One that leaves
+        later does not stop it.
 
         Raises:
-            ConnectionLost: no whole answer came in time, or too many requests wait.
+            NotSent: it was not taken up within `start_within_s`, too many wait, or we are closing.
+            ConnectionLost: no whole answer came in time. It may have arrived, unless `may_have_arrived` is False.
             BadReply: the body is larger than `BODY_BYTES_MAX` or is compressed, which we do not ask for.
 
         """
-        request = _Request(path, params or {})
+        request = _Request(method, path, query, body, headers or {})
+        wire_target = httpx.URL(self._base_url).join(request.target).raw_path.decode()
+        assert wire_target == request.target, f"{request.name}: would travel as {wire_target.partition('?')[0]}"
+        return await self._answer(request, self._urgent_requests if is_urgent else self._requests, start_within_s)
+
+    async def _answer(
+        self, request: _Request, requests: trio.MemorySendChannel[_Request], start_within_s: float = math.inf
+    ) -> Response:
         try:
-            self._requests.send_nowait(request)
+            requests.send_nowait(request)
         except trio.WouldBlock as error:
-            raise ConnectionLost(f"GET {path}: {REQUESTS_WAITING_MAX} requests wait already") from error
+            raise NotSent(f"{request.name}: {REQUESTS_WAITING_MAX} requests wait already") from error
+        except trio.ClosedResourceError as error:
+            raise NotSent(_closing(request)) from error
         try:
+            with trio.move_on_after(start_within_s):
+                await request.has_started.wait()
+            if not request.has_started.is_set():
+                raise NotSent(f"{request.name}: not sent, it waited for its turn for {start_within_s:g} s")
             await request.done.wait()
         finally:
             request.has_caller = False
         assert request.result is not None
         return request.result.unwrap()
 
-    async def run_lane(self, nursery: trio.Nursery) -> None:
-        """Perform waiting requests one after another, for ever, with a client of our own."""
+    async def run_lane(self, nursery: trio.Nursery, waiting: trio.MemoryReceiveChannel[_Request]) -> None:
+        """Perform the requests of `waiting` one after another, for ever, with a client of our own."""
         client = self._new_client()
         try:
-            async for request in self._waiting:
+            async for request in waiting:
                 if not request.has_caller:
+                    request.finish(outcome.Error(NotSent(f"{request.name}: not sent, its caller left")))
                     continue
+                request.has_started.set()
                 nursery.start_soon(self._close_when_late, client, request.done)
-                result: outcome.Outcome[Response] = outcome.Error(_closing(request))
+                result: outcome.Outcome[Response] = outcome.Error(ConnectionLost(_closing(request)))
                 try:
                     result = await self._outcome(client, request)
                 finally:
@@ -252,10 +309,11 @@ class Http:
 
     def close(self) -> None:
         """Refuse new requests, and answer those that nobody will perform any more."""
-        self._requests.close()
-        for request in _drain(self._waiting):
-            request.finish(outcome.Error(_closing(request)))
-        self._waiting.close()
+        for requests, waiting in ((self._requests, self.waiting), (self._urgent_requests, self.urgent_waiting)):
+            requests.close()
+            for request in _drain(waiting):
+                request.finish(outcome.Error(NotSent(_closing(request))))
+            waiting.close()
 
     def _new_client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -275,16 +333,14 @@ class Http:
         )
 
     async def _outcome(self, client: httpx.AsyncClient, request: _Request) -> outcome.Outcome[Response]:
-        what = f"GET {request.path}"
         try:
             return outcome.Value(await _perform(client, request))
         except httpx.PoolTimeout as error:
             await _close_client(client)
-            return _failed(ConnectionLost(f"{what}: no free connection"), error)
+            return _failed(request, "no free connection", error)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            if client.is_closed:
-                return _failed(ConnectionLost(f"{what}: no whole answer within {self._total_s:g} s"), error)
-            return _failed(ConnectionLost(f"{what}: {_words(error)}"), error)
+            late = f"no whole answer within {self._total_s:g} s"
+            return _failed(request, late if client.is_closed else _words(error), error)
         except BadReply as error:
             return outcome.Error(error)
 
@@ -313,8 +369,8 @@ async def open_http(
     http = Http(base_url, timeout, request_timeout_s + 2 * connect_timeout_s, user_agent)
     body_error: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        for _ in range(LANES):
-            nursery.start_soon(http.run_lane, nursery)
+        for waiting in [http.waiting] * LANES + [http.urgent_waiting] * URGENT_LANES:
+            nursery.start_soon(http.run_lane, nursery, waiting)
         try:
             yield http
         except BaseException as error:  # noqa: BLE001  (raised below, outside the nursery, which would wrap it)
@@ -326,12 +382,14 @@ async def open_http(
 
 
 async def _perform(client: httpx.AsyncClient, request: _Request) -> Response:
-    async with client.stream("GET", request.path, params=dict(request.params)) as reply:
+    async with client.stream(
+        request.method, request.target, content=request.body, headers=dict(request.headers)
+    ) as reply:
         body = await _read_body(client, reply)
     if len(body) > BODY_BYTES_MAX:
-        raise BadReply(f"GET {request.path}: a body of more than {BODY_BYTES_MAX} bytes", body)
+        raise BadReply(f"{request.name}: a body of more than {BODY_BYTES_MAX} bytes", body)
     if (coding := reply.headers.get("content-encoding", "identity")) != "identity":
-        raise BadReply(f"GET {request.path}: a body in the coding {safe_text(coding, 20)!r}", body)
+        raise BadReply(f"{request.name}: a body in the coding {safe_text(coding, 20)!r}", body)
     return Response(status=reply.status_code, body=body, retry_after_s=_retry_after_s(reply.headers))
 
 
@@ -356,11 +414,12 @@ async def _close_client(client: httpx.AsyncClient) -> None:
         await client.aclose()
 
 
-def _closing(request: _Request) -> ConnectionLost:
-    return ConnectionLost(f"GET {request.path}: we are closing")
+def _closing(request: _Request) -> str:
+    return f"{request.name}: we are closing"
 
 
-def _failed(error: ConnectionLost, cause: Exception) -> outcome.Error:
+def _failed(request: _Request, reason: str, cause: Exception) -> outcome.Error:
+    error = ConnectionLost(f"{request.name}: {reason}", may_have_arrived=not isinstance(cause, BEFORE_SENDING))
     error.__cause__ = cause
     return outcome.Error(error)
 
@@ -402,7 +461,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 # --- WebSocket
 
 
-class _Stream(trio.abc.Stream):
+class Stream(trio.abc.Stream):
     """A TCP or TLS stream that remembers how it failed, and ends a handshake that will never be answered."""
 
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], address: str) -> None:
@@ -421,6 +480,7 @@ class _Stream(trio.abc.Stream):
         self._handshake = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what came, empty at the end."""
         try:
             data = await self._stream.receive_some(max_bytes)
         except trio.BrokenResourceError as error:
@@ -437,6 +497,7 @@ class _Stream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`."""
         try:
             await self._stream.send_all(data)
         except trio.BrokenResourceError as error:
@@ -444,9 +505,11 @@ class _Stream(trio.abc.Stream):
             raise
 
     async def wait_send_all_might_not_block(self) -> None:
+        """Wait until a send has room."""
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        """Close the stream beneath."""
         self._end()
         await self._stream.aclose()
 
@@ -460,7 +523,7 @@ class _Stream(trio.abc.Stream):
 class WebSocket:
     """An open WebSocket of text messages; made by `open_websocket`. One task may send, another receive."""
 
-    def __init__(self, connection: trio_websocket.WebSocketConnection, stream: _Stream) -> None:
+    def __init__(self, connection: trio_websocket.WebSocketConnection, stream: Stream) -> None:
         self._connection = connection
         self._stream = stream
 
@@ -494,6 +557,10 @@ class WebSocket:
         if isinstance(message, bytes):
             raise BadReply(f"{self._stream.address}: a binary message", message)
         return message.encode()
+
+    async def receive_many(self) -> list[bytes]:
+        """Return the messages that are there: with this library, always one. Raises as `receive` does."""
+        return [await self.receive()]
 
     async def say_goodbye(self) -> None:
         """Close politely, unless the peer does not answer within `CLOSE_TIMEOUT_S`."""
@@ -531,7 +598,7 @@ async def open_websocket(
     parts = checked_url(url, "ws")
     address = f"{parts.scheme}://{parts.netloc}"
     deadline = trio.current_time() + connect_timeout_s
-    stream = await _connect(parts, address, deadline)
+    stream = await connect(parts, address, deadline)
     body_error: BaseException | None = None
     refusals: list[Exception] = []
     try:
@@ -553,12 +620,18 @@ async def open_websocket(
         raise body_error
 
 
-async def _connect(parts: SplitResult, address: str, deadline: float) -> _Stream:
+async def connect(parts: SplitResult, address: str, deadline: float) -> Stream:
+    """Open a TCP connection, with TLS where `parts` asks for it, by `deadline` of trio's clock.
+
+    Raises:
+        ConnectionLost: there is none.
+
+    """
     host = parts.hostname or ""
     try:
         with trio.fail_at(deadline):
             stream = await trio.open_tcp_stream(host, parts.port or (80 if parts.scheme == "ws" else 443))
-            return _Stream(stream if parts.scheme == "ws" else await _encrypt(stream, host), address)
+            return Stream(stream if parts.scheme == "ws" else await _encrypt(stream, host), address)
     except (OSError, trio.BrokenResourceError) as error:
         raise ConnectionLost(f"{address}: {_words(_root(error))}") from error
     except trio.TooSlowError as late:
@@ -577,7 +650,7 @@ async def _encrypt(stream: trio.SocketStream, host: str) -> trio.SSLStream[trio.
 
 async def _shake_hands(
     nursery: trio.Nursery,
-    stream: _Stream,
+    stream: Stream,
     parts: SplitResult,
     deadline: float,
     message_bytes_max: int,
@@ -607,8 +680,13 @@ def _refusal(address: str, error: Exception) -> ExchangeError:
     """Return what the end of trio-websocket's reader task means to us."""
     if not isinstance(error, trio_websocket.ConnectionRejected):
         return ConnectionLost(f"{address}: the peer broke the protocol: {_words(_root(error))}")
-    message = f"{address}: refused with status {error.status_code}"
-    if error.status_code != HTTP_TOO_MANY_REQUESTS:
-        return ConnectionLost(message)
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in error.headers or ()}
+    return refusal(address, error.status_code, headers)
+
+
+def refusal(address: str, status: int, headers: Mapping[str, str]) -> ExchangeError:
+    """Return what an opening handshake answered with `status` means; names of headers are in lower case."""
+    message = f"{address}: refused with status {status}"
+    if status != HTTP_TOO_MANY_REQUESTS:
+        return ConnectionLost(message)
     return RateLimited(message, _retry_after_s(headers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ RUN = ("run", "--headless", "--exchange", "simulated")
 
 
 @contextmanager
-def _bench() -> Iterator[Bench]:
+def _bench() -> Generator[Bench]:
     with tempfile.TemporaryDirectory() as path:
         yield Bench(Path(path))
 

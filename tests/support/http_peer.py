@@ -22,6 +22,8 @@ class HttpPeer:
     port: int = 0
     requests: list[bytes] = field(default_factory=list[bytes])
     """The head of each request, in the order they came."""
+    bodies: list[bytes] = field(default_factory=list[bytes])
+    """The body of each request, as long as its Content-Length says."""
 
     @property
     def url(self) -> str:
@@ -38,9 +40,23 @@ class HttpPeer:
                 pending += data
                 while b"\r\n\r\n" in pending:
                     head, pending = pending.split(b"\r\n\r\n", 1)
+                    size = content_length(head)
+                    while len(pending) < size:
+                        more = await stream.receive_some()
+                        if not more:  # the client left in the middle of its body
+                            return
+                        pending += more
                     self.requests.append(head)
+                    self.bodies.append(pending[:size])
+                    pending = pending[size:]
                     step = self.script[min(len(self.requests), len(self.script)) - 1]
                     await step(stream)
+
+
+def content_length(head: bytes) -> int:
+    """Return how long a request's body is."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return next((int(value) for name, _, value in lines if name.lower() == b"content-length"), 0)
 
 
 @asynccontextmanager

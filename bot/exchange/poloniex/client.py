@@ -6,13 +6,13 @@ It knows which answers are worth another try; connections are `transport`, readi
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
 
 import trio
 
 from bot.core.instrument import Instrument
-from bot.errors import ConnectionLost, ExchangeError, RateLimited
+from bot.errors import ConnectionLost, RateLimited, ReadRefused
 from bot.exchange.poloniex.codec import (
     CANDLE_INTERVALS,
     MS_NS,
@@ -22,6 +22,7 @@ from bot.exchange.poloniex.codec import (
     decode_markets,
     decode_timestamp,
 )
+from bot.exchange.poloniex.spot_codec import decode_refusal
 from bot.exchange.transport import HTTP_TOO_MANY_REQUESTS, Backoff, Http, Response
 
 TRIES: Final = 5
@@ -32,15 +33,17 @@ HTTP_REQUEST_TIMEOUT: Final = 408
 HTTP_SERVER_ERRORS: Final = range(500, 600)
 READ_BACKOFF: Final = Backoff(0.25, 8.0, random.random)
 
+T = TypeVar("T")
 
-class _TryAgainError(ExchangeError):
+
+class _TryAgainError(ReadRefused):
     """The exchange could not answer now: worth another try."""
 
 
 class PublicClient:
     """The exchange's public data. Every read is tried `tries` times in all; then the last error goes up.
 
-    That is `ConnectionLost`, `RateLimited`, or an `ExchangeError` that names status, code and text. Any other
+    That is `ConnectionLost`, `RateLimited`, or a `ReadRefused` that names status, code and text. Any other
     refusal, and a `BadReply`, goes up at once.
     """
 
@@ -79,21 +82,31 @@ class PublicClient:
 
     async def _read(self, path: str, params: Mapping[str, str | int] | None = None) -> bytes:
         """Return the body of a good answer to GET `path`."""
-        for attempt in range(self._tries - 1):
-            try:
-                return _body(path, await self._http.get(path, params))
-            except (ConnectionLost, RateLimited, _TryAgainError) as error:
-                await trio.sleep(self._backoff.delay_after(error, attempt))
-        return _body(path, await self._http.get(path, params))
+
+        async def once() -> bytes:
+            return good_body(f"GET {path}", await self._http.get(path, params))
+
+        return await try_again(once, self._tries, self._backoff)
 
 
-def _body(path: str, response: Response) -> bytes:
-    """Return the body of a good answer; raise what another one means."""
+async def try_again(read: Callable[[], Awaitable[T]], tries: int, backoff: Backoff) -> T:
+    """Return what `read` returns, tried `tries` times in all where its failure may pass."""
+    for attempt in range(tries - 1):
+        try:
+            return await read()
+        except (ConnectionLost, RateLimited, _TryAgainError) as error:
+            await trio.sleep(backoff.delay_after(error, attempt))
+    return await read()
+
+
+def good_body(what: str, response: Response) -> bytes:
+    """Return the body of a good answer to `what`; raise what another one means."""
     if response.status == HTTP_OK:
         return response.body
-    message = f"GET {path}: status {response.status}, {decode_error(response.body)}"
+    message = f"{what}: status {response.status}, {decode_error(response.body)}"
     if response.status == HTTP_TOO_MANY_REQUESTS:
         raise RateLimited(message, response.retry_after_s)
+    code = decode_refusal(response.body).code
     if response.status in HTTP_SERVER_ERRORS or response.status == HTTP_REQUEST_TIMEOUT:
-        raise _TryAgainError(message)
-    raise ExchangeError(message)
+        raise _TryAgainError(message, status=response.status, code=code)
+    raise ReadRefused(message, status=response.status, code=code)
