@@ -146,7 +146,7 @@ def decode_refusal(body: bytes) -> Refusal:
         reply = msgspec.json.decode(body, type=ErrorReply, strict=False)
     except UNREADABLE:
         return Refusal(None, safe_text(body[: 2 * TEXT_LENGTH_MAX].decode(errors="replace"), TEXT_LENGTH_MAX))
-    return Refusal(reply.code, safe_text(reply.message, TEXT_LENGTH_MAX))
+    return Refusal(reply.code, safe_text(reply.message or reply.msg, TEXT_LENGTH_MAX))
 
 
 # --- asking

@@ -232,3 +232,6 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     code: int
     message: str = ""
+    """The text, on spot."""
+    msg: str = ""
+    """The text, on futures."""

@@ -419,3 +419,7 @@ def test_the_kill_switch_is_armed_within_its_bounds(timeout_s: int | None, text:
 def test_the_kill_switch_is_not_armed_beyond_its_bounds(timeout_s: int) -> None:
     with pytest.raises(OrderRefusedHere, match=f"kill switch of {timeout_s} s: 10 to 600 s"):
         codec.kill_switch_body(timeout_s)
+
+
+def test_the_text_of_a_futures_refusal_is_read_by_its_own_name() -> None:
+    assert codec.decode_refusal(b'{"code":10016,"msg":"Market closed"}').text == "Market closed"
