@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bot import __version__
+from bot.cli_exchange import add_exchange
 from bot.errors import EXIT_OK, BotError, NotRunning, SettingsError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_place(_add(commands, verb, text, _command))
     config = _add(commands, "config", "Show every setting as it is in force, or what is wrong with it.", _config)
     _add_place(config)
+    add_exchange(commands, _add)
     completion = _add(commands, "completion", "Print the completion script of a shell.", _completion, has_json=False)
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser

@@ -69,6 +69,7 @@ class _Shape(NamedTuple):
 _SHAPES: Final = {
     "BTC_USDT": _Shape(60_000, 2, 6, 20_000),
     "ETH_USDT": _Shape(2_600, 2, 5, 40_000),
+    "BTC_USDT_PERP": _Shape(60_000, 2, 3, 20),
 }
 _SHAPE_DEFAULT: Final = _Shape(100, 3, 4, 80_000)
 

@@ -1,0 +1,99 @@
+"""Serves the simulated exchange alone, for anybody's client."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import trio
+
+from bot.core.instrument import ATOM_SCALE, decimal_of
+from bot.exchange.simulated.accounts import DEMO_FUTURES, DEMO_SPOT, Funding, demo_accounts
+from bot.exchange.simulated.events import MarketSource
+from bot.exchange.simulated.futures_instruments import DEFAULT_SYMBOLS, generated_markets
+from bot.exchange.simulated.futures_wing import FuturesWing
+from bot.exchange.simulated.recording import merge_sources, open_recording
+from bot.exchange.simulated.server import open_exchange
+
+
+class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to serve."""
+
+    port: int
+    recordings: tuple[Path, ...]
+    """Markets to play; none: generated ones."""
+    seed: int
+    accounts: tuple[tuple[str, str], ...]
+    """(key, secret) of accounts beside the demo accounts, with as much money."""
+
+
+class ServedAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that a client may use. The secret is worth nothing anywhere else."""
+
+    key: str
+    secret: str
+    spot: dict[str, Decimal]
+    futures: dict[str, Decimal]
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it is served, and for whom."""
+
+    rest: str
+    ws: str
+    accounts: tuple[ServedAccount, ...]
+
+
+async def serve_exchange(plan: ServePlan, on_ready: Callable[[Served], None]) -> None:
+    """Serve until SIGTERM, SIGINT or the end of the recordings.
+
+    Raises:
+        OSError: the port is taken.
+        RecordingError: a recording cannot be read.
+
+    """
+    fundings = [
+        *demo_accounts(plan.seed),
+        *(Funding(key, secret, DEMO_SPOT, DEMO_FUTURES) for key, secret in plan.accounts),
+    ]
+    source = await trio.to_thread.run_sync(_source, plan)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_exchange(
+            source, speed=1.0, port=plan.port, seed=plan.seed, accounts=fundings, futures=FuturesWing
+        ) as exchange:
+            exchange.start()
+            on_ready(_served(exchange.rest_url, exchange.ws_url, fundings))
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    async for _ in signals:
+                        nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                await exchange.ended.wait()
+                nursery.cancel_scope.cancel()
+
+
+def _source(plan: ServePlan) -> MarketSource:
+    if plan.recordings:
+        return merge_sources([open_recording(path) for path in plan.recordings])
+    return generated_markets(DEFAULT_SYMBOLS, plan.seed, time.time_ns())
+
+
+def _served(rest_url: str, ws_url: str, fundings: list[Funding]) -> Served:
+    return Served(
+        rest=rest_url,
+        ws=ws_url.removesuffix("/ws/public"),
+        accounts=tuple(
+            ServedAccount(key=one.key, secret=one.secret, spot=_money(one.spot), futures=_money(one.futures))
+            for one in fundings
+        ),
+    )
+
+
+def _money(wallet: Mapping[str, int]) -> dict[str, Decimal]:
+    return {currency: decimal_of(atoms, ATOM_SCALE) for currency, atoms in wallet.items()}
