@@ -24,6 +24,7 @@ from bot.core.flow import END_OF_MARKET, TIME_IS_OVER, Stage
 from bot.core.instrument import Instrument
 from bot.core.messages import SECOND_NS, AnyMessage
 from bot.errors import ConnectionLost, ExchangeError, NotListed, ReplayBroken
+from bot.exchange.lean_websocket import LeanWebSocket, open_lean_websocket
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.codec import (
@@ -45,6 +46,8 @@ WATCH_EVERY_S: Final = 1.0
 BOOK_RETRY_S: Final = 5.0
 BOOK_RETRIES_MAX: Final = 3
 HISTORY_MAX: Final = 500
+OPENERS: Final = {"trio-websocket": open_websocket, "lean": open_lean_websocket}
+"""What `feed.websocket` may be; both keep one contract."""
 
 
 class MarketEnded(Exception):
@@ -147,7 +150,8 @@ class Feed:
 
     async def _connect(self) -> None:
         data = await self._list_markets()
-        async with open_websocket(self._market.ws_url, connect_timeout_s=self._connect_timeout_s) as socket:
+        open_socket = OPENERS[self._settings.websocket]
+        async with open_socket(self._market.ws_url, connect_timeout_s=self._connect_timeout_s) as socket:
             session = _Session(socket, data, self._settings)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.keep_alive)
@@ -161,7 +165,7 @@ class Feed:
                     if self._office.turns is not None:
                         # Lockstep: the next frame is taken when all that came of the last one is done and written.
                         await self._office.turns.idle()
-                    await self._take_frame(session)
+                    await self._take_frames(session)
                 nursery.cancel_scope.cancel()
         raise MarketEnded(TIME_IS_OVER)
 
@@ -185,7 +189,7 @@ class Feed:
         try:
             with trio.fail_after(ACK_TIMEOUT_S):
                 while session.unacknowledged:
-                    await self._take_frame(session)
+                    await self._take_frames(session)
         except trio.TooSlowError:
             channels = ", ".join(sorted(session.unacknowledged))
             raise ConnectionLost(f"no answer to the subscription of {channels} in {ACK_TIMEOUT_S:g} s") from None
@@ -204,27 +208,39 @@ class Feed:
                 raise ConnectionLost(f"cannot fetch candles of {instrument.symbol}: {error}") from error
             self._say(data.repair(instrument.symbol, timeframe_ns, candles, self._clock.now_ns()))
 
-    async def _take_frame(self, session: _Session) -> None:
-        raw = await session.socket.receive()
-        frame = decode_frame(raw)
-        exchange_ns = sent_ns(frame)
-        if exchange_ns is not None:
-            now_ns = self._clock.stamp(exchange_ns)
-            if self._end_ns is not None and now_ns >= self._end_ns:
-                self._is_over = True
-                return
-            self._status.frames += 1
-            if self._office.turns is not None:
-                self._say(session.data.on_time(now_ns))
-            self._say(session.data.handle(frame, now_ns))
-            self._status.gaps = session.data.gaps
-        await session.take(frame)
+    async def _take_frames(self, session: _Session) -> None:
+        """Handle all that waits, without a pause; in lockstep one frame."""
+        is_lockstep = self._office.turns is not None
+        raws = [await session.socket.receive()] if is_lockstep else await session.socket.receive_many()
+        session.hears()
+        data = session.data
+        for raw in raws:
+            frame = decode_frame(raw)
+            exchange_ns = sent_ns(frame)
+            if exchange_ns is not None:
+                now_ns = self._clock.stamp(exchange_ns)
+                if self._end_ns is not None and now_ns >= self._end_ns:
+                    self._is_over = True
+                    return
+                self._status.frames += 1
+                if is_lockstep:
+                    self._say(data.on_time(now_ns))
+                self._say(data.take(frame, now_ns))
+                if is_lockstep:
+                    self._say(data.books(now_ns))
+            session.take(frame)
+        if not is_lockstep:
+            # Of all that a burst did to a book only the last is said: a mailbox would drop the rest anyway.
+            self._say(data.books(self._clock.now_ns()))
+        self._status.gaps = data.gaps
+        if data.broken:
+            await session.ask_for_broken_books()
 
 
 class _Session:
     """One connection: what it was asked for, what was heard on it, and when."""
 
-    def __init__(self, socket: WebSocket, data: MarketData, settings: FeedSettings) -> None:
+    def __init__(self, socket: WebSocket | LeanWebSocket, data: MarketData, settings: FeedSettings) -> None:
         self.socket = socket
         self.data = data
         self.unacknowledged: set[str] = set()
@@ -233,7 +249,8 @@ class _Session:
         self._heard_s: dict[tuple[str, str], float] = {}
         """(channel, symbol) to when it last said something."""
         self._asked_again: set[tuple[str, str]] = set()
-        self._frame_s = trio.current_time()
+        self._now_s = trio.current_time()
+        """When something came last."""
         self._book_tries: dict[str, tuple[int, float]] = {}
         """Symbol to how often its lost book was asked for, and when last."""
 
@@ -244,43 +261,49 @@ class _Session:
         self._heard_s = {(channel, symbol): now_s for channel in self.data.channels for symbol in self.data.symbols}
         await self.socket.send(subscribe_text(self.data.channels, self.data.symbols))
 
-    async def take(self, frame: wire.Frame) -> None:
-        """Note what was heard; answer a lost book by asking for it again."""
-        now_s = self._frame_s = trio.current_time()
+    def hears(self) -> None:
+        """Note that something came."""
+        self._now_s = trio.current_time()
+
+    def take(self, frame: wire.Frame) -> None:
+        """Note what was heard."""
         match frame:
+            case wire.BookFrame():
+                self._note(BOOK, frame)
+                if self._book_tries:
+                    for row in frame.data:
+                        if row.symbol not in self.data.broken:
+                            self._book_tries.pop(row.symbol, None)
+            case wire.TradesFrame():
+                self._note(TRADES, frame)
+            case wire.TickerFrame():
+                self._note(TICKER, frame)
+            case wire.CandlesFrame():
+                self._note(CANDLE_CHANNELS[frame.timeframe_ns], frame)
             case wire.Subscribed():
                 self.unacknowledged.discard(frame.channel)
             case wire.Refused():
                 log.warning("the exchange refused a request: %s", frame.message)
-            case wire.BookFrame():
-                self._note(BOOK, frame, now_s)
-                for symbol in sorted(self.data.broken):
-                    await self._ask_book_again(symbol, now_s)
-                for row in frame.data:
-                    if row.symbol not in self.data.broken:
-                        self._book_tries.pop(row.symbol, None)
-            case wire.TradesFrame():
-                self._note(TRADES, frame, now_s)
-            case wire.TickerFrame():
-                self._note(TICKER, frame, now_s)
-            case wire.CandlesFrame():
-                self._note(CANDLE_CHANNELS[frame.timeframe_ns], frame, now_s)
             case _:
                 pass
 
     def _note(
-        self,
-        channel: str,
-        frame: wire.BookFrame | wire.TradesFrame | wire.TickerFrame | wire.CandlesFrame,
-        now_s: float,
+        self, channel: str, frame: wire.BookFrame | wire.TradesFrame | wire.TickerFrame | wire.CandlesFrame
     ) -> None:
         for row in frame.data:
             key = channel, row.symbol
             if key in self._heard_s:
-                self._heard_s[key] = now_s
-                self._asked_again.discard(key)
+                self._heard_s[key] = self._now_s
+                if self._asked_again:
+                    self._asked_again.discard(key)
 
-    async def _ask_book_again(self, symbol: str, now_s: float) -> None:
+    async def ask_for_broken_books(self) -> None:
+        """Answer each lost book by asking for it again."""
+        for symbol in sorted(self.data.broken):
+            await self._ask_book_again(symbol)
+
+    async def _ask_book_again(self, symbol: str) -> None:
+        now_s = self._now_s
         tries, last_s = self._book_tries.get(symbol, (0, -BOOK_RETRY_S))
         if now_s - last_s < BOOK_RETRY_S:
             return
@@ -298,7 +321,7 @@ class _Session:
         """Ping; give the connection up when nothing at all comes back."""
         while True:
             await trio.sleep(self._settings.ping_interval_s)
-            silence_s = trio.current_time() - self._frame_s
+            silence_s = trio.current_time() - self._now_s
             if silence_s > max(FRAME_SILENCE_S, 2.5 * self._settings.ping_interval_s):
                 raise ConnectionLost(f"silent for {silence_s:.0f} s, not even a pong")
             await self.socket.send(PING)

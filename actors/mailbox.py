@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from bot.core.flow import Stage, readers
+from bot.core.flow import ROUTES, Stage, readers
 from bot.core.messages import AnyMessage, slot
 from bot.errors import MailboxFull
 
@@ -140,7 +140,8 @@ class Mailbox:
 
     async def _receive_all(self) -> list[AnyMessage]:
         items = [await self._channel.receive()]
-        for _ in range(self._channel.statistics().current_buffer_used):
+        # We count what is in there ourselves: to ask the channel costs as much as to receive.
+        for _ in range(self._facts + self._is_woken - 1):
             items.append(self._channel.receive_nowait())  # noqa: PERF401 - each call changes the channel
         numbered = [item for item in items if item is not None]
         self._facts -= len(numbered)
@@ -163,13 +164,23 @@ class Office:
     def __init__(self, stages: Iterable[Stage], *, is_lockstep: bool) -> None:
         self.turns = Turns() if is_lockstep else None
         self.mailboxes = {stage: Mailbox(stage, self.turns) for stage in stages}
+        # The routing table with mailboxes in the place of names: looked up once, not for every message.
+        self._boxes = {
+            speaker: {
+                kind: tuple(self.mailboxes[reader] for reader in heard_by if reader in self.mailboxes)
+                for kind, heard_by in routes.items()
+            }
+            for speaker, routes in ROUTES.items()
+        }
 
     def post(self, speaker: Stage, message: AnyMessage) -> None:
         """Leave `message` with each of its readers."""
-        for reader in readers(speaker, message):
-            mailbox = self.mailboxes.get(reader)
-            if mailbox is not None:
-                mailbox.post(message)
+        boxes = self._boxes[speaker].get(type(message))
+        if boxes is None:
+            readers(speaker, message)  # says what is wrong
+            return
+        for mailbox in boxes:
+            mailbox.post(message)
 
     @property
     def depth_max(self) -> int:

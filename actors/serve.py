@@ -12,9 +12,11 @@ import msgspec
 import trio
 
 from bot.core.instrument import ATOM_SCALE, decimal_of
+from bot.errors import SettingsError
 from bot.exchange.simulated.accounts import DEMO_FUTURES, DEMO_SPOT, Funding, demo_accounts
 from bot.exchange.simulated.events import MarketSource
 from bot.exchange.simulated.futures_instruments import DEFAULT_SYMBOLS, generated_markets
+from bot.exchange.simulated.faults import FaultSchedule, decode_schedule
 from bot.exchange.simulated.futures_wing import FuturesWing
 from bot.exchange.simulated.recording import merge_sources, open_recording
 from bot.exchange.simulated.server import open_exchange
@@ -29,6 +31,8 @@ class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     accounts: tuple[tuple[str, str], ...]
     """(key, secret) of accounts beside the demo accounts, with as much money."""
+    faults: Path | None = None
+    """What goes wrong, and when; JSON, or TOML where the name ends so."""
 
 
 class ServedAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,8 +58,10 @@ async def serve_exchange(plan: ServePlan, on_ready: Callable[[Served], None]) ->
     Raises:
         OSError: the port is taken.
         RecordingError: a recording cannot be read.
+        SettingsError: the faults cannot be read.
 
     """
+    faults = _faults(plan.faults) if plan.faults is not None else None
     fundings = [
         *demo_accounts(plan.seed),
         *(Funding(key, secret, DEMO_SPOT, DEMO_FUTURES) for key, secret in plan.accounts),
@@ -63,7 +69,13 @@ async def serve_exchange(plan: ServePlan, on_ready: Callable[[Served], None]) ->
     source = await trio.to_thread.run_sync(_source, plan)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_exchange(
-            source, speed=1.0, port=plan.port, seed=plan.seed, accounts=fundings, futures=FuturesWing
+            source,
+            speed=1.0,
+            port=plan.port,
+            seed=plan.seed,
+            accounts=fundings,
+            futures=FuturesWing,
+            faults=faults,
         ) as exchange:
             exchange.start()
             on_ready(_served(exchange.rest_url, exchange.ws_url, fundings))
@@ -76,6 +88,14 @@ async def serve_exchange(plan: ServePlan, on_ready: Callable[[Served], None]) ->
                 nursery.start_soon(watch)
                 await exchange.ended.wait()
                 nursery.cancel_scope.cancel()
+
+
+def _faults(path: Path) -> FaultSchedule:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot read the faults: {error.strerror}") from error
+    return decode_schedule(data, str(path), is_toml=path.suffix == ".toml")
 
 
 def _source(plan: ServePlan) -> MarketSource:

@@ -77,6 +77,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--account", action="append", default=[], metavar="KEY:SECRET", help="an account beside the demo accounts"
     )
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="what goes wrong, and when: docs/faults.md")
 
 
 # --- questions
@@ -260,7 +261,7 @@ async def _trades(clients: Clients, arguments: argparse.Namespace) -> Iterable[R
             "side": row.taker_side,
             "price": row.price,
             "quantity": row.quantity,
-            "id": row.id,
+            "id": str(row.id),  # a kind of `str`, which msgspec does not know
         }
         for row in await clients.spot.public_trades(arguments.symbol, limit=arguments.limit)
     ]
@@ -286,7 +287,7 @@ async def _orders(clients: Clients, arguments: argparse.Namespace) -> Iterable[R
         rows += [
             {
                 "time": _time(row.create_time_ms),
-                "id": row.id,
+                "id": str(row.id),  # a kind of `str`, which msgspec does not know
                 "symbol": row.symbol,
                 "side": row.side,
                 "type": row.type,
@@ -368,6 +369,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         recordings=tuple(arguments.recording),
         seed=arguments.seed,
         accounts=tuple(_account(text) for text in arguments.account),
+        faults=arguments.faults,
     )
     try:
         trio.run(serve_exchange, plan, _say_json if arguments.json else _say_addresses)

@@ -93,6 +93,7 @@ class ExchangeSettings(_Section, frozen=True, kw_only=True):
 class FeedSettings(_Section, frozen=True, kw_only=True):
     """[feed]."""
 
+    websocket: Literal["trio-websocket", "lean"]
     book_silence_s: SilenceSeconds
     trades_silence_s: SilenceSeconds
     ticker_silence_s: SilenceSeconds

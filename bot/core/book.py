@@ -6,7 +6,7 @@ next snapshot, and nobody can read a price from it.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from enum import Enum
 from typing import Final
@@ -37,12 +37,14 @@ class Applied(Enum):
 class Book:
     """One symbol's bids and asks. Prices are unique in a side, quantities > 0, best bid < best ask."""
 
-    __slots__ = ("_asks", "_bids", "_id", "_repeats")
+    __slots__ = ("_ask_prices", "_asks", "_bid_prices", "_bids", "_id", "_repeats")
 
     def __init__(self) -> None:
-        # Sorted by key, best first: a bid's key is -price, an ask's its price. Twenty levels: a list beats a tree.
-        self._bids: list[tuple[int, int]] = []
-        self._asks: list[tuple[int, int]] = []
+        # Lots by price, and the prices in ascending order: most updates change the lots of a level that is there.
+        self._bids: dict[int, int] = {}
+        self._asks: dict[int, int] = {}
+        self._bid_prices: list[int] = []
+        self._ask_prices: list[int] = []
         self._id: int | None = None
         self._repeats = 0
 
@@ -55,13 +57,16 @@ class Book:
         """Forget the book: something is known to be missing."""
         self._id = None
         self._repeats = 0
-        self._bids.clear()
-        self._asks.clear()
+        for levels in (self._bids, self._asks, self._bid_prices, self._ask_prices):
+            levels.clear()
 
     def replace(self, book_id: int, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> Applied:
         """Take a snapshot; the chain starts again from `book_id`."""
-        self._bids = _side((-price, lots) for price, lots in bids)
-        self._asks = _side(asks)
+        # Of a price that is there twice the last word counts.
+        self._bids = {price: lots for price, lots in dict(bids).items() if lots}
+        self._asks = {price: lots for price, lots in dict(asks).items() if lots}
+        self._bid_prices = sorted(self._bids)
+        self._ask_prices = sorted(self._asks)
         self._id = book_id
         return self._checked()
 
@@ -81,16 +86,18 @@ class Book:
         if last_id != self._id:
             self.lose()
             return Applied.GAP
-        for price, lots in bids:
-            _set_level(self._bids, -price, lots)
-        for price, lots in asks:
-            _set_level(self._asks, price, lots)
+        _set_levels(self._bids, self._bid_prices, bids)
+        _set_levels(self._asks, self._ask_prices, asks)
         self._id = book_id
         return self._checked()
 
     def _checked(self) -> Applied:
-        del self._bids[DEPTH_MAX:], self._asks[DEPTH_MAX:]
-        if self._bids and self._asks and -self._bids[0][0] >= self._asks[0][0]:
+        bid_prices, ask_prices = self._bid_prices, self._ask_prices
+        if len(bid_prices) > DEPTH_MAX:
+            _forget(self._bids, bid_prices, slice(0, len(bid_prices) - DEPTH_MAX))
+        if len(ask_prices) > DEPTH_MAX:
+            _forget(self._asks, ask_prices, slice(DEPTH_MAX, None))
+        if bid_prices and ask_prices and bid_prices[-1] >= ask_prices[0]:
             self.lose()
             return Applied.CROSSED
         return Applied.CHANGED
@@ -98,36 +105,42 @@ class Book:
     @property
     def best_bid(self) -> tuple[int, int] | None:
         """Return (price_ticks, qty_lots) of the highest bid."""
-        return (-self._bids[0][0], self._bids[0][1]) if self._bids else None
+        if not self._bid_prices:
+            return None
+        price = self._bid_prices[-1]
+        return price, self._bids[price]
 
     @property
     def best_ask(self) -> tuple[int, int] | None:
         """Return (price_ticks, qty_lots) of the lowest ask."""
-        return self._asks[0] if self._asks else None
+        if not self._ask_prices:
+            return None
+        price = self._ask_prices[0]
+        return price, self._asks[price]
 
     @property
     def bids(self) -> Levels:
         """Return the bids, best first."""
-        return tuple((-key, lots) for key, lots in self._bids)
+        prices = self._bid_prices[::-1]
+        return tuple(zip(prices, map(self._bids.__getitem__, prices), strict=True))
 
     @property
     def asks(self) -> Levels:
         """Return the asks, best first."""
-        return tuple(self._asks)
+        return tuple(zip(self._ask_prices, map(self._asks.__getitem__, self._ask_prices), strict=True))
 
 
-def _side(levels: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the levels of a snapshot by key; of a price that is there twice the last word counts."""
-    return sorted(level for level in dict(levels).items() if level[1])
+def _set_levels(lots_at: dict[int, int], prices: list[int], levels: Iterable[tuple[int, int]]) -> None:
+    for price, lots in levels:
+        if lots:
+            if price not in lots_at:
+                insort(prices, price)
+            lots_at[price] = lots
+        elif lots_at.pop(price, 0):
+            del prices[bisect_left(prices, price)]
 
 
-def _set_level(side: list[tuple[int, int]], key: int, lots: int) -> None:
-    at = bisect_left(side, (key,))
-    is_there = at < len(side) and side[at][0] == key
-    if lots:
-        if is_there:
-            side[at] = (key, lots)
-        else:
-            side.insert(at, (key, lots))
-    elif is_there:
-        del side[at]
+def _forget(lots_at: dict[int, int], prices: list[int], beyond: slice) -> None:
+    for price in prices[beyond]:
+        del lots_at[price]
+    del prices[beyond]

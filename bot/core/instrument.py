@@ -54,7 +54,9 @@ def scaled(text: str, scale: int) -> int:
     if not (digits.isdigit() and digits.isascii() and whole) or len(text) > NUMBER_LENGTH_MAX:
         raise BadReply("not a plain decimal number", text)
     spare = scale - len(fraction)
-    if spare >= 0:
+    if spare == 0:  # most prices: a power and a product less
+        return int(digits)
+    if spare > 0:
         return int(digits) * 10**spare
     if fraction[scale:].strip("0"):
         raise OffGrid(f"{text} has more than {scale} decimals")

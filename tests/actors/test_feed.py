@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,7 +20,9 @@ from bot.control.view import FeedStatus
 from bot.core import messages as m
 from bot.core.flow import Stage
 from bot.errors import NotListed, ReplayBroken
+from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.client import PublicClient
+from bot.exchange.poloniex.codec import decode_frame
 from bot.exchange.transport import Backoff, open_http
 from tests.support.http_peer import Step, answers, is_silent
 from tests.support.scripted_exchange import (
@@ -71,8 +74,20 @@ class Fixture:
         assert wrong == []
 
 
+websocket_kind: ContextVar[str] = ContextVar("websocket_kind", default="trio-websocket")
+
+
+@pytest.fixture(params=list(actors.feed.OPENERS), autouse=True)
+def either_websocket(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test with either socket: `settings` looks here."""
+    token = websocket_kind.set(request.param)
+    yield
+    websocket_kind.reset(token)
+
+
 def settings(**changes: float) -> FeedSettings:
-    values: dict[str, float] = {
+    values: dict[str, float | str] = {
+        "websocket": websocket_kind.get(),
         "book_silence_s": 30,
         "trades_silence_s": 900,
         "ticker_silence_s": 900,
@@ -116,7 +131,8 @@ async def feeding(
 
 @asynccontextmanager
 async def running(*scripts: Script, rest: tuple[Step, ...] = (), **changes: float) -> AsyncGenerator[Fixture]:
-    async with feeding(*scripts, rest=rest, **changes) as fixture, trio.open_nursery() as nursery:
+    feeder = feeding(*scripts, rest=rest, **changes)  # pyright: ignore[reportArgumentType]  # changes are of settings
+    async with feeder as fixture, trio.open_nursery() as nursery:
         nursery.start_soon(fixture.feed.run)
         yield fixture
         nursery.cancel_scope.cancel()
@@ -134,6 +150,26 @@ async def test_a_feed_says_instrument_books_trades_and_marks() -> None:
             await trio.sleep(0.01)
         assert fixture.status.state == "live"
         assert isinstance(fixture.office.said[0], m.InstrumentListed)
+
+
+async def test_a_burst_loses_no_trade_and_ends_with_the_newest_book() -> None:
+    sent: list[wire.Frame] = []
+
+    async def bursts(connection: Connection) -> None:
+        for _ in range(500):  # without a pause
+            payload = connection.exchange.next_frame(connection.session).payload
+            sent.append(decode_frame(payload))
+            await connection.socket.send_message(payload.decode())
+        await trio.sleep_forever()
+
+    async with running(bursts) as fixture:
+        while fixture.status.frames < 500:
+            await trio.sleep(0.01)
+        trades = [row.trade_id for frame in sent if isinstance(frame, wire.TradesFrame) for row in frame.data]
+        assert [message.trade_id for message in fixture.office.said if isinstance(message, m.TradeTick)] == trades
+        last = fixture.depths()[-1]
+        assert (last.bids, last.asks) == fixture.exchange.book
+        assert fixture.status.gaps == 0
 
 
 # --- connections that end

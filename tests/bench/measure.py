@@ -6,7 +6,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """CPU spent on the measured part, all runs together."""
     wall_s: float
     peers: dict[str, float] = {}
+    """The same of others, measured by turns in the same command."""
+    details: dict[str, float] = {}
 
 
 def spent(work: Callable[[], T]) -> tuple[T, float, float]:
@@ -36,13 +38,15 @@ def spent(work: Callable[[], T]) -> tuple[T, float, float]:
     return result, time.process_time() - cpu_s, time.perf_counter() - wall_s
 
 
-def command(name: str, arguments: Sequence[str], *, runs: int = 11, exit_code: int = 0, **options: object) -> Figure:
+def command(
+    name: str, arguments: Sequence[str], *, env: Mapping[str, str], runs: int = 11, exit_code: int = 0
+) -> Figure:
     """Return the median wall time of a command as a whole process, in milliseconds, after one run to warm up."""
     walls: list[float] = []
     before = os.times()
     for number in range(runs + 1):
         began = time.perf_counter()
-        done = subprocess.run(arguments, capture_output=True, **options)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        done = subprocess.run(arguments, capture_output=True, env=env)
         if done.returncode != exit_code:
             raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stderr.decode()}")
         if number:

@@ -13,7 +13,17 @@ from wsproto.connection import Connection
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 
 from bot.errors import BadReply
-from bot.exchange.frames import CLOSE, FRAGMENTS_MAX, PING, PONG, TEXT, FrameReader, client_frame, close_code
+from bot.exchange.frames import (
+    CLOSE,
+    FRAGMENTS_MAX,
+    PING,
+    PONG,
+    TEXT,
+    BrokenFrame,
+    FrameReader,
+    client_frame,
+    close_code,
+)
 
 MOST = 2**16 + 100
 
@@ -101,6 +111,22 @@ def test_a_close_is_told_with_its_code_and_ends_the_reading() -> None:
 def test_a_peer_that_breaks_the_protocol_is_refused(wire: bytes, words: str) -> None:
     with pytest.raises(BadReply, match=words):
         read([wire])
+
+
+@pytest.mark.parametrize("wire", [b"\x81\x02\xff\xfe", b"\x01\x01\xc3\x80\x01x"])
+def test_a_text_that_is_not_utf8_is_refused_with_its_close_code(wire: bytes) -> None:
+    with pytest.raises(BrokenFrame, match="UTF-8") as broken:
+        read([wire])
+    assert broken.value.code == 1007
+
+
+def test_messages_before_a_refused_frame_are_given_and_nothing_after_it() -> None:
+    reader = FrameReader(MOST)
+    assert reader.feed(b"\x81\x01a\x81\x01b\xf1\x00\x81\x01c") == [b"a", b"b"]
+    assert reader.refusal is not None
+    for _ in range(2):
+        with pytest.raises(BrokenFrame, match="reserved"):
+            reader.feed(b"\x81\x01d")
 
 
 def test_a_large_message_is_refused_before_it_is_read() -> None:

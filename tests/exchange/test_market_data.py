@@ -138,6 +138,33 @@ def test_a_snapshot_and_its_updates_are_said_as_depth_and_quote() -> None:
     assert all_of(said, m.Quote)[-1].bid_lots == 30
 
 
+def test_of_several_changes_taken_together_only_the_last_book_is_said_and_every_trade() -> None:
+    data = market_data()
+    said: list[m.AnyMessage] = []
+    for frame in (snapshot(), trades(1), book(11, [("99.5", "3")], []), trades(2), book(12, [("99.6", "1")], [])):
+        said += data.take(frame, NOW_NS)
+    assert [trade.trade_id for trade in said if isinstance(trade, m.TradeTick)] == ["1", "2"]
+    assert best(said) == []
+    assert best(data.books(NOW_NS)) == [(996, 1010)]
+    assert data.books(NOW_NS) == []
+
+
+def test_a_book_that_was_lost_after_it_changed_is_not_said() -> None:
+    data = market_data()
+    assert lost([*data.take(snapshot(), NOW_NS), *data.take(book(13, last_id=12), NOW_NS)]) == ["book gap"]
+    assert data.books(NOW_NS) == []
+    list(data.take(snapshot(20), NOW_NS))
+    assert lost(list(data.lose_all(NOW_NS, "disconnected"))) == ["disconnected"]
+    assert data.books(NOW_NS) == []
+
+
+def test_new_steps_of_a_market_count_for_the_prices_that_were_known() -> None:
+    data = market_data()
+    assert best(hear(data, snapshot())) == [(990, 1010)]
+    list(data.list_instruments([instrument(price_scale=2, quantity_scale=1)], NOW_NS))
+    assert best(hear(data, snapshot(20))) == [(9900, 10100)]
+
+
 def test_a_gap_loses_the_book_until_the_next_snapshot() -> None:
     data = market_data()
     said = hear(data, snapshot(), book(12, last_id=11), book(13, last_id=12))

@@ -20,16 +20,19 @@ def replayed(source: MarketSource, account: str, *sets: str, for_ns: int | None 
     return replay_market(source, load_settings([], {}, sets), account=account, for_ns=for_ns)
 
 
+@pytest.mark.parametrize("websocket", ["trio-websocket", "lean"])
 def test_a_recording_gives_the_same_journal_through_sockets_twice_and_in_the_plain_loop(
-    bench: Bench, any_recording: Path, tmp_path: Path
+    bench: Bench, any_recording: Path, tmp_path: Path, websocket: str
 ) -> None:
     command = ("run", "--headless", "--exchange", "simulated", "--recording", any_recording, "--speed", "max", "--json")
+    command += ("--set", f"feed.websocket={websocket}")
     first = bench.result(*command)
     second = Bench(tmp_path / "another place").result(*command)
     assert first["events"] == open_recording(any_recording).event_count
     assert first["fills"] >= 40
     assert first["journal_hash"] == second["journal_hash"]
-    loop = replayed(open_recording(any_recording), first["journal"].removesuffix(".sqlite"))
+    account = first["journal"].removesuffix(".sqlite")
+    loop = replayed(open_recording(any_recording), account, f"feed.websocket={websocket}")
     assert loop.journal_hash == first["journal_hash"]
     assert {name: loop.keeper.counts[name] for name in ("orders", "denied", "fills")} == {
         name: first[name] for name in ("orders", "denied", "fills")

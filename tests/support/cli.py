@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -33,7 +36,10 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state_dir = path / "state"
-        self.env = environment(path)
+        # A socket's path must be short, and a test's directory is not.
+        runtime_dir = Path(tempfile.mkdtemp(prefix="bot-"))
+        weakref.finalize(self, shutil.rmtree, runtime_dir, ignore_errors=True)
+        self.env = environment(runtime_dir)
 
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Start `bot ARGUMENTS --state-dir …`."""

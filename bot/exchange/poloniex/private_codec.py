@@ -81,7 +81,9 @@ def trading_text(
 
 def cancel_params(order_ids: Iterable[str] = (), client_ids: Iterable[str] = ()) -> bytes:
     """Return the params of a `cancelOrders` request."""
-    return msgspec.json.encode(pw.CancelParams(order_ids=tuple(order_ids), client_ids=tuple(client_ids)))
+    # Ids that the exchange gave us are a kind of `str`, which msgspec does not know.
+    params = pw.CancelParams(order_ids=tuple(map(str, order_ids)), client_ids=tuple(map(str, client_ids)))
+    return msgspec.json.encode(params)
 
 
 # --- what we receive

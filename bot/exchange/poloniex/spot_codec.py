@@ -197,7 +197,14 @@ def by_client_id(client_id: str) -> wire.OrderRef:
 
 # --- sending
 
-_encoder: Final = msgspec.json.Encoder()
+
+def _plain_id(value: object) -> str:
+    """Return an id that the exchange gave us as plain text: msgspec does not know kinds of `str`."""
+    assert isinstance(value, wire.ExchangeId), value
+    return str(value)
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_plain_id)
 
 
 def encode(body: wire.Body | wire.CancelAllBody | Sequence[wire.Body]) -> bytes:

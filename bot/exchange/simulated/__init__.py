@@ -1,1 +1,1 @@
-"""A simulated Poloniex on loopback: a recorded or generated market behind the public spot protocol."""
+"""A simulated Poloniex on loopback: recorded, generated or clients' own markets behind the exchange's protocol."""

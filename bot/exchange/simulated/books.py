@@ -32,6 +32,15 @@ class BookSide:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def best(self) -> int | None:
+        """Return the best price, or None on an empty side."""
+        return self._sign * self._keys[0] if self._keys else None
+
+    def lots_at(self, price: int) -> int:
+        """Return the quantity at a price; 0 where there is no level."""
+        return self._lots.get(self._sign * price, 0)
+
     def replace(self, levels: Iterable[Level]) -> None:
         """Forget everything and hold `levels`, whose quantities are > 0."""
         sign = self._sign

@@ -142,6 +142,8 @@ class FuturesFeed:
         market = self.markets[symbol]
         if channel == "symbol":
             return [_encode(_Frame(channel=channel, data=(listing(market.contract),), action="snapshot"))]
+        if channel == "funding_rate":  # it is said once a minute: too long to wait for the first
+            return [_encode(_Frame(channel=channel, data=(self.funding_row(market),)))]
         if not market.book.is_known:
             return []
         if channel == "book_lv2":

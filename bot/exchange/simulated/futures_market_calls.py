@@ -16,7 +16,7 @@ from bot.exchange.simulated.candles import Candle, CandleSeries
 from bot.exchange.simulated.events import Level
 from bot.exchange.simulated.futures_calls import Call, Route, Routes, integer, page, span
 from bot.exchange.simulated.futures_feed import ContractMarket, FundingRow, TickerRow
-from bot.exchange.simulated.futures_instruments import SETTLEMENT
+from bot.exchange.simulated.futures_instruments import PPM, SETTLEMENT
 from bot.exchange.simulated.futures_listing import InstrumentRow, RiskLimitRow, listing, risk_limits
 from bot.exchange.simulated.futures_orders import BAD_PARAMETER, Refusal, margin_mode_of, ms
 from bot.exchange.simulated.futures_positions import RATE_SCALE, MarginMode
@@ -233,8 +233,14 @@ def _insurance(call: Call) -> list[_Insurance]:
 
 
 def _price_limits(call: Call) -> list[_PriceLimit]:
-    bands = [listing(market.contract) for market in _asked(call)]
-    return [_PriceLimit(symbol=row.symbol, buy_lmt=row.buy_lmt, sell_lmt=row.sell_lmt) for row in bands]
+    """Return the highest price of a buy and the lowest of a sell, by which orders are refused (10002)."""
+    rows: list[_PriceLimit] = []
+    for market in _asked(call):
+        mark, contract = market.prices.mark_ticks or 0, market.contract
+        band = mark * contract.price_band_ppm // PPM
+        highest, lowest = market.price(mark + band), market.price(mark - band)
+        rows.append(_PriceLimit(symbol=contract.symbol, buy_lmt=highest, sell_lmt=lowest))
+    return rows
 
 
 def _liquidations(call: Call) -> list[_Liquidation]:

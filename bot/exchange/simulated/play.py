@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bot.exchange.simulated.events import MarketSource
-from bot.exchange.simulated.rest import Reply, answer
+from bot.exchange.simulated.replies import Reply
+from bot.exchange.simulated.rest import answer
 from bot.exchange.simulated.session import Session
 from bot.exchange.simulated.venue import Venue
 

@@ -1,22 +1,44 @@
 """The public spot REST calls, answered from a `Venue`. Pure; source: the dossier's spot-rest.md, sections 1, 4 and 11.
 
-Private and margin calls are not here: a path that is not served is answered with 404, never with invented data.
+Private calls are not here: a path that is not served is answered with 404, never with invented data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
-from typing import Final, Literal, NamedTuple
-from urllib.parse import parse_qsl
-
-import msgspec
+from typing import Final, Literal
 
 from bot.core.instrument import ATOM_SCALE, Instrument
 from bot.errors import BadReply, OffGrid
 from bot.exchange.simulated.books import BookSide
 from bot.exchange.simulated.candles import Candle, Interval
 from bot.exchange.simulated.events import Level
+from bot.exchange.simulated.reference import (
+    BorrowTier,
+    CoinRow,
+    CollateralRow,
+    CurrencyRow,
+    MarkComponents,
+    borrow_tiers,
+    coin_row,
+    currencies,
+    currency_row,
+    mark_components,
+)
+from bot.exchange.simulated.replies import (
+    INVALID_PARAMETER,
+    MS_MAX,
+    OK,
+    Query,
+    Refusal,
+    Reply,
+    Shape,
+    decoded_query,
+    encode,
+    integer,
+)
 from bot.exchange.simulated.venue import BPS_SCALE, MS_NS, TRADES_KEPT, Market, Venue, plain
 
 ORDER_BOOK_LIMITS: Final = (5, 10, 20, 50, 100, 150)
@@ -27,11 +49,8 @@ TRADES_DEFAULT: Final = 500
 MAX_LEVERAGE: Final = 3
 LISTED_MS: Final = 1_659_259_389_000
 """2022-07-31, when the real exchange opened its present markets; all of ours are as old."""
-QUERY_FIELDS_MAX: Final = 50
-INTEGER_DIGITS_MAX: Final = 19
-MS_MAX: Final = 10**15
 
-INVALID_PARAMETER: Final = 601
+BAD_CURRENCY: Final = 21705
 BAD_SYMBOL: Final = 24101
 BAD_INTERVAL: Final = 24102
 BAD_END_TIME: Final = 24103
@@ -40,78 +59,60 @@ BAD_START_TIME: Final = 24105
 BAD_DEPTH: Final = 24106
 NOT_FOUND: Final = 404
 METHOD_NOT_ALLOWED: Final = 405
-BAD_REQUEST: Final = 400
-OK: Final = 200
-
-
-Query = Mapping[str, str]
-"""The parameters of a request, decoded."""
-
-
-class Reply(NamedTuple):
-    """HTTP status and JSON body."""
-
-    status: int
-    body: bytes
-
-
-class _Refusal(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, code: int, message: str, status: int = BAD_REQUEST) -> None:
-        super().__init__(message)
-        self.reply = Reply(status, _encode(_Error(code=code, message=message)))
 
 
 def answer(venue: Venue, method: str, path: str, query: str = "") -> Reply:
     """Return the exchange's answer to a request; `path` is decoded, `query` as on the wire, without its `?`."""
     try:
-        return Reply(OK, _encode(_result(venue, method, path, query)))
-    except _Refusal as refusal:
+        return Reply(OK, encode(_result(venue, method, path, query)))
+    except Refusal as refusal:
         return refusal.reply
 
 
 def _result(venue: Venue, method: str, path: str, query: str) -> object:
-    route = path.removeprefix("/").removesuffix("/")
-    whole = _WHOLE.get(route)
-    collection, _, rest = route.partition("/")
-    symbol, _, call = rest.partition("/")
-    part = _OF_ONE.get(call) if whole is None and collection == "markets" and symbol else None
-    if whole is None and part is None:
-        raise _Refusal(NOT_FOUND, f"Not Found: {path[:100]}", NOT_FOUND)
+    call = _call(path.removeprefix("/").removesuffix("/"))
+    if call is None:
+        raise Refusal(NOT_FOUND, f"Not Found: {path[:100]}", NOT_FOUND)
     if method != "GET":
-        raise _Refusal(METHOD_NOT_ALLOWED, f"Method Not Allowed: {method[:20]}", METHOD_NOT_ALLOWED)
+        raise Refusal(METHOD_NOT_ALLOWED, f"Method Not Allowed: {method[:20]}", METHOD_NOT_ALLOWED)
+    return call(venue, decoded_query(query))
+
+
+def _call(route: str) -> _Call | None:
+    """Return what answers a route, or None where nothing does."""
+    whole = _WHOLE.get(route)
     if whole is not None:
-        return whole(venue)
-    assert part is not None
+        return lambda venue, _query: whole(venue)
+    collection, _, rest = route.partition("/")
+    name, _, call = rest.partition("/")
+    part = _OF_ONE.get(call) if collection == "markets" and name else None
+    if part is not None:
+        return partial(_of_market, part, name)
+    collection, _, name = route.rpartition("/")
+    if route.endswith("/collateralInfo"):
+        collection, name = "collateralInfo", route.removeprefix("markets/").removesuffix("/collateralInfo")
+    of_currency = _OF_CURRENCY.get(collection) if name else None
+    return partial(_of_currency, of_currency, name) if of_currency is not None else None
+
+
+def _of_market(part: Callable[[Venue, Market, Query], object], symbol: str, venue: Venue, query: Query) -> object:
     market = venue.markets.get(symbol)
     if market is None:
-        raise _Refusal(BAD_SYMBOL, f"Invalid symbol: {symbol[:40]}")
-    return part(venue, market, _query(query))
+        raise Refusal(BAD_SYMBOL, f"Invalid symbol: {symbol[:40]}")
+    return part(venue, market, query)
 
 
-def _query(query: str) -> Query:
-    try:
-        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX, errors="strict"))
-    except ValueError as error:  # too many fields, or not UTF-8
-        raise _Refusal(INVALID_PARAMETER, "Invalid parameter") from error
+def _of_currency(row: Callable[[str], object], currency: str, venue: Venue, _query: Query) -> object:
+    if currency not in currencies(venue):
+        raise Refusal(BAD_CURRENCY, f"Invalid currency: {currency[:40]}")
+    return row(currency)
 
 
 def _limit(query: Query, default: int, most: int) -> int:
-    return _integer(query, "limit", default, 1, most, BAD_LIMIT)
+    return integer(query, "limit", default, 1, most, BAD_LIMIT)
 
 
-def _integer(query: Query, name: str, default: int, least: int, most: int, code: int) -> int:
-    """Return a whole number out of a query, within its bounds."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= INTEGER_DIGITS_MAX and least <= int(text) <= most):
-        raise _Refusal(code, f"Invalid {name}: {text[:40]}")
-    return int(text)
-
-
-# --- all markets
+# --- all markets and currencies
 
 
 def _timestamp(venue: Venue) -> _ServerTime:
@@ -119,7 +120,27 @@ def _timestamp(venue: Venue) -> _ServerTime:
 
 
 def _markets(venue: Venue) -> list[_Listing]:
-    return [_listing(market.instrument) for market in venue.markets.values()]
+    return [listing(market.instrument) for market in venue.markets.values()]
+
+
+def _currencies(venue: Venue) -> list[dict[str, CurrencyRow]]:
+    return [currency_row(currency) for currency in currencies(venue)]
+
+
+def _coins(venue: Venue) -> list[CoinRow]:
+    return [coin_row(currency) for currency in currencies(venue)]
+
+
+def _collaterals(venue: Venue) -> list[CollateralRow]:
+    return [_collateral(currency) for currency in currencies(venue)]
+
+
+def _collateral(currency: str) -> CollateralRow:
+    return CollateralRow(currency=currency)
+
+
+def _borrow_rates(venue: Venue) -> list[BorrowTier]:
+    return borrow_tiers(currencies(venue))
 
 
 def _prices(venue: Venue) -> list[_Price]:
@@ -139,10 +160,11 @@ def _tickers(venue: Venue) -> list[_Ticker]:
 
 def _listing_of_one(_venue: Venue, market: Market, _query: Query) -> list[_Listing]:
     # The Python SDK's docstring promises an object; the pages and the Java SDK say an array of one.
-    return [_listing(market.instrument)]
+    return [listing(market.instrument)]
 
 
-def _listing(instrument: Instrument) -> _Listing:
+def listing(instrument: Instrument) -> _Listing:
+    """Return a market, as `/markets` and the channel `symbols` show it."""
     return _Listing(
         symbol=instrument.symbol,
         base_currency_name=instrument.base,
@@ -179,6 +201,10 @@ def _mark_price(venue: Venue, market: Market, _query: Query | None = None) -> _M
     return _MarkPrice(symbol=market.instrument.symbol, mark_price=mark_price, time=venue.time_ms)
 
 
+def _mark_components(venue: Venue, market: Market, _query: Query) -> MarkComponents:
+    return mark_components(venue, market)
+
+
 def _ticker(venue: Venue, market: Market, _query: Query | None = None) -> _Ticker:
     day, prices, window = market.day(venue.time_ns), market.price_texts, market.book.window
     bid, bid_quantity = market.levels(window.bids[:1] or [(0, 0)])[0]
@@ -206,9 +232,9 @@ def _ticker(venue: Venue, market: Market, _query: Query | None = None) -> _Ticke
 
 
 def _order_book(venue: Venue, market: Market, query: Query) -> _OrderBook:
-    limit = _integer(query, "limit", ORDER_BOOK_DEFAULT, 1, max(ORDER_BOOK_LIMITS), BAD_DEPTH)
+    limit = integer(query, "limit", ORDER_BOOK_DEFAULT, 1, max(ORDER_BOOK_LIMITS), BAD_DEPTH)
     if limit not in ORDER_BOOK_LIMITS:
-        raise _Refusal(BAD_DEPTH, f"Invalid limit: {limit}")
+        raise Refusal(BAD_DEPTH, f"Invalid limit: {limit}")
     step_ticks = _step_ticks(query, market.instrument)
     return _OrderBook(
         time=venue.time_ms,
@@ -228,7 +254,7 @@ def _step_ticks(query: Query, instrument: Instrument) -> int:
     except (BadReply, OffGrid):
         step_ticks = 0
     if step_ticks == 0:
-        raise _Refusal(INVALID_PARAMETER, f"Invalid scale: {text[:40]}")
+        raise Refusal(INVALID_PARAMETER, f"Invalid scale: {text[:40]}")
     return step_ticks
 
 
@@ -253,12 +279,12 @@ def _candles(venue: Venue, market: Market, query: Query) -> list[_CandleRow]:
     name = query.get("interval", "")
     series = next((series for series in market.series if series.interval.name == name), None)
     if series is None:
-        raise _Refusal(BAD_INTERVAL, f"Invalid interval: {name[:40]}")
+        raise Refusal(BAD_INTERVAL, f"Invalid interval: {name[:40]}")
     limit = _limit(query, CANDLES_DEFAULT, CANDLES_MAX)
-    start_ms = _integer(query, "startTime", 0, 0, MS_MAX, BAD_START_TIME)
-    end_ms = _integer(query, "endTime", venue.time_ms, 0, MS_MAX, BAD_END_TIME)
+    start_ms = integer(query, "startTime", 0, 0, MS_MAX, BAD_START_TIME)
+    end_ms = integer(query, "endTime", venue.time_ms, 0, MS_MAX, BAD_END_TIME)
     if start_ms > end_ms:
-        raise _Refusal(BAD_START_TIME, f"Invalid startTime: {start_ms} > endTime {end_ms}")
+        raise Refusal(BAD_START_TIME, f"Invalid startTime: {start_ms} > endTime {end_ms}")
     asked = [candle for candle in series.candles if start_ms <= candle.start_ns // MS_NS <= end_ms]
     # Of a range longer than `limit`, which end the exchange keeps is not known.
     kept = asked[:limit] if "startTime" in query else asked[-limit:]
@@ -308,6 +334,10 @@ _WHOLE: Final[Mapping[str, Callable[[Venue], object]]] = {
     "markets/price": _prices,
     "markets/markPrice": _mark_prices,
     "markets/ticker24h": _tickers,
+    "markets/collateralInfo": _collaterals,
+    "markets/borrowRatesInfo": _borrow_rates,
+    "currencies": _currencies,
+    "v2/currencies": _coins,
 }
 _OF_ONE: Final[Mapping[str, Callable[[Venue, Market, Query], object]]] = {
     "": _listing_of_one,
@@ -317,27 +347,26 @@ _OF_ONE: Final[Mapping[str, Callable[[Venue, Market, Query], object]]] = {
     "candles": _candles,
     "trades": _trades,
     "ticker24h": _ticker,
+    "markPriceComponents": _mark_components,
 }
+_OF_CURRENCY: Final[Mapping[str, Callable[[str], object]]] = {
+    "currencies": currency_row,
+    "v2/currencies": coin_row,
+    "collateralInfo": _collateral,
+}
+_Call = Callable[[Venue, Query], object]
+
 
 _CandleRow = tuple[str, str, str, str, str, str, str, str, int, int, str, str, int, int]
 """low, high, open, close, amount, quantity, buyTakerAmount, buyTakerQuantity, tradeCount, ts, weightedAverage,
 interval, startTime, closeTime."""
 
 
-class _Shape(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The base of what answers are made of; keys in the exchange's order."""
-
-
-class _Error(_Shape, frozen=True, kw_only=True):
-    code: int
-    message: str
-
-
-class _ServerTime(_Shape, frozen=True, kw_only=True):
+class _ServerTime(Shape, frozen=True, kw_only=True):
     server_time: int
 
 
-class _TradeLimit(_Shape, frozen=True, kw_only=True):
+class _TradeLimit(Shape, frozen=True, kw_only=True):
     symbol: str
     price_scale: int
     quantity_scale: int
@@ -350,12 +379,12 @@ class _TradeLimit(_Shape, frozen=True, kw_only=True):
     lowest_ask: str = "0"
 
 
-class _CrossMargin(_Shape, frozen=True, kw_only=True):
+class _CrossMargin(Shape, frozen=True, kw_only=True):
     support_cross_margin: bool = True
     max_leverage: int = MAX_LEVERAGE
 
 
-class _Listing(_Shape, frozen=True, kw_only=True):
+class _Listing(Shape, frozen=True, kw_only=True):
     symbol: str
     base_currency_name: str
     quote_currency_name: str
@@ -367,7 +396,7 @@ class _Listing(_Shape, frozen=True, kw_only=True):
     cross_margin: _CrossMargin
 
 
-class _Price(_Shape, frozen=True, kw_only=True):
+class _Price(Shape, frozen=True, kw_only=True):
     symbol: str
     price: str
     time: int
@@ -375,13 +404,13 @@ class _Price(_Shape, frozen=True, kw_only=True):
     ts: int
 
 
-class _MarkPrice(_Shape, frozen=True, kw_only=True):
+class _MarkPrice(Shape, frozen=True, kw_only=True):
     symbol: str
     mark_price: str
     time: int
 
 
-class _Ticker(_Shape, frozen=True, kw_only=True):
+class _Ticker(Shape, frozen=True, kw_only=True):
     symbol: str
     open: str
     low: str
@@ -402,7 +431,7 @@ class _Ticker(_Shape, frozen=True, kw_only=True):
     mark_price: str
 
 
-class _OrderBook(_Shape, frozen=True, kw_only=True):
+class _OrderBook(Shape, frozen=True, kw_only=True):
     time: int
     scale: str
     asks: list[str]
@@ -410,7 +439,7 @@ class _OrderBook(_Shape, frozen=True, kw_only=True):
     ts: int
 
 
-class _Trade(_Shape, frozen=True, kw_only=True):
+class _Trade(Shape, frozen=True, kw_only=True):
     id: str
     price: str
     quantity: str
@@ -418,6 +447,3 @@ class _Trade(_Shape, frozen=True, kw_only=True):
     taker_side: Literal["BUY", "SELL"]
     ts: int
     create_time: int
-
-
-_encode = msgspec.json.Encoder().encode

@@ -1,4 +1,4 @@
-"""The simulated exchange on loopback: HTTP and WebSocket by hypercorn, a market played to whoever subscribes.
+"""The simulated exchange on loopback: HTTP and WebSocket by hypercorn, a market played and traded.
 
 Everything that is said is made by the pure parts; here are only tasks, queues and sockets. One task plays the market;
 each connection has a queue, one task that sends from it and one that reads. A frame enters the queue at the moment it
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+import time
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Final, cast
 
+import msgspec
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -30,16 +31,37 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-from bot.exchange.simulated.events import MarketEvent, MarketSource
-from bot.exchange.simulated.rest import answer
-from bot.exchange.simulated.session import Session
-from bot.exchange.simulated.venue import Topic, Venue
+from bot.errors import SettingsError
+from bot.exchange.simulated.accounts import Account, Accounts, Funding, demo_accounts
+from bot.exchange.simulated.codes import METHOD_NOT_ALLOWED, not_found
+from bot.exchange.simulated.connections import Connection, Late
+from bot.exchange.simulated.door import Door
+from bot.exchange.simulated.events import BookSnapshot, MarketEvent, MarketSource
+from bot.exchange.simulated.fault_wire import lose_answer, send_reply
+from bot.exchange.simulated.faults import FaultSchedule, decode_schedule
+from bot.exchange.simulated.injector import (
+    ANSWERS,
+    TIMESTAMP_PATH,
+    End,
+    FrameLine,
+    Injector,
+    Reports,
+    channel_name,
+    shifted_timestamp,
+)
+from bot.exchange.simulated.liquidity import Order
+from bot.exchange.simulated.ports import FuturesFactory, SessionPort, WingParts, WingPort
+from bot.exchange.simulated.replies import BAD_REQUEST, INVALID_PARAMETER, OK, Refusal, Reply, Request, encode
+from bot.exchange.simulated.spot_desk import SpotTerms
+from bot.exchange.simulated.spot_private import SpotExchange
+from bot.exchange.simulated.venue import EXCHANGE_TOPIC, Topic, Venue
 
 HOST: Final = "127.0.0.1"
 PUBLIC_PATH: Final = "/ws/public"
+PRIVATE_PATH: Final = "/ws/private"
+FUTURES_PRIVATE_PATH: Final = "/ws/v3/private"
+FUTURES_REST: Final = "/v3/"
 END_REASON: Final = "end of market data"
-QUEUE_FULL: Final = 256
-"""Frames waiting for one connection at which a market at full speed pauses."""
 QUEUE_MAX: Final = 10_000
 """Frames waiting for one connection at which it is dropped: it does not read, or asks for more than it reads."""
 IDLE_S: Final = 30.0
@@ -50,6 +72,10 @@ LAST_FRAMES_S: Final = 5.0
 """How long a market in real time waits for its last frames to be taken, and then for the end of the connection."""
 MESSAGE_BYTES_MAX: Final = 64 * 1024
 """Longest message from a client."""
+BODY_BYTES_MAX: Final = 256 * 1024
+"""Longest body of a request."""
+FAULTS_PATH: Final = "/simulated/faults"
+"""No part of Poloniex: lists, adds and clears faults."""
 KEEP_ALIVE_S: Final = 75.0
 NORMAL_CLOSURE: Final = 1000
 GOING_AWAY: Final = 1001
@@ -57,116 +83,101 @@ GOING_AWAY: Final = 1001
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Close:
-    """Last in a queue: close the connection."""
+class ExchangeTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What may differ from one simulated exchange to the other."""
 
-    code: int
-    reason: str
-
-
-class _Queue:
-    """Frames that wait for one connection. Putting never waits; a frame leaves only when it has been sent."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[bytes | _Close] = deque()
-        self._is_closed = False
-        self._changed = trio.lowlevel.ParkingLot()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def put(self, frames: Iterable[bytes]) -> None:
-        """Add frames at the end; what comes after the close goes nowhere."""
-        if not self._is_closed:
-            self._waiting.extend(frames)
-            self._changed.unpark_all()
-
-    def close(self, code: int, reason: str) -> None:
-        """Let the connection be closed after the frames that wait; only the first close counts."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._waiting.append(_Close(code, reason))
-            self._changed.unpark_all()
-
-    def close_early(self, code: int, reason: str) -> None:
-        """Let the connection be closed after the frame that is being sent."""
-        while len(self._waiting) > 1 and not self._is_closed:
-            self._waiting.pop()
-        self.close(code, reason)
-
-    def end(self) -> None:
-        """The connection is gone: forget everything, and let everybody go who waits."""
-        self._is_closed = True
-        self._waiting.clear()
-        self._changed.unpark_all()
-
-    async def send_all(self, send: ASGISendCallable) -> None:
-        """Send frames as they come, until a close has been sent."""
-        is_open = True
-        while is_open:
-            while not self._waiting:
-                await self._changed.park()
-            frame = self._waiting[0]
-            if isinstance(frame, _Close):
-                is_open = False
-                await send({"type": "websocket.close", "code": frame.code, "reason": frame.reason})
-            else:
-                await send({"type": "websocket.send", "bytes": None, "text": frame.decode()})
-            if self._waiting:  # else the connection went while we sent
-                self._waiting.popleft()
-            if len(self._waiting) in (0, QUEUE_FULL // 2):
-                self._changed.unpark_all()
-
-    async def wait_empty(self) -> None:
-        """Wait until every frame has been sent."""
-        while self._waiting:
-            await self._changed.park()
-
-    async def wait_room(self) -> None:
-        """Return at once below `QUEUE_FULL`; else wait until half of it has been sent, to be woken rarely."""
-        while len(self._waiting) >= QUEUE_FULL:
-            await self._changed.park()
+    spot: SpotTerms = SpotTerms()
+    has_limits: bool = True
+    """Whether more calls than the exchange allows are answered with 429."""
+    takes_wall_clock: bool = True
+    """Whether a request may be signed by the real time, where the market is of another day."""
 
 
-@dataclass(slots=True, eq=False)
-class _Connection:
-    """One WebSocket connection."""
-
-    session: Session
-    stream: trio.SocketStream
-    queue: _Queue = field(default_factory=_Queue)
-    gone: trio.Event = field(default_factory=trio.Event)
-
-    def abort(self) -> None:
-        """Drop the connection now, even while a frame is being sent into a full socket."""
-        # hypercorn shields its sending, so that only a closed socket ends it.
-        self.stream.socket.close()
-        self.queue.end()
+DEFAULT_TERMS: Final = ExchangeTerms()
 
 
 class SimulatedExchange:
     """A running exchange; made by `open_exchange`."""
 
-    def __init__(self, source: MarketSource, speed: float | None) -> None:
+    def __init__(
+        self,
+        source: MarketSource,
+        speed: float | None,
+        accounts: Sequence[Funding],
+        terms: ExchangeTerms,
+        futures: FuturesFactory | None,
+    ) -> None:
         self.rest_url = ""
         self.ws_url = ""
+        """Of the public spot socket."""
+        self.private_ws_url = ""
         self.ended = trio.Event()
         """Set when the source ran out and every frame was sent."""
         self.events_total = source.event_count
         """How many events the source has; None where it has no end."""
-        self.venue = Venue(source.instruments, source.first_ns)
+        self.events_done = 0
+        """How many events have been applied, opening snapshots included."""
+        self._subscribers: dict[Topic, list[Connection]] = {}
         self._speed = speed
-        self._events = self.venue.open(source)
+        self._began: tuple[float, int] | None = None
+        """When a market in real time began, by trio's clock and by its own."""
+        self._due_ns: int | None = None
+        """What `keep_time` waits for."""
+        self._rescheduled = trio.lowlevel.ParkingLot()
         self._started = trio.Event()
-        self._connections: dict[_Connection, None] = {}
-        self._subscribers: dict[Topic, list[_Connection]] = {}
+        self._connections: dict[Connection, None] = {}
         self._streams: dict[tuple[str, int], trio.SocketStream] = {}
+        self.accounts = Accounts()
+        door = Door(self.accounts, wall_ms=_wall_ms if terms.takes_wall_clock else None, has_limits=terms.has_limits)
+        self._injector = Injector()
+        self._first_ns = self._event_ns = source.first_ns
+        self._faults_changed = trio.lowlevel.ParkingLot()
+        door.skew_ms = lambda: self._injector.skew_ms("signatures", self._now_s())
+        # Contracts are spot markets like any other as long as nobody opens the futures wing.
+        is_spot = futures is None
+        listed = [each for each in source.instruments if is_spot or not each.symbol.endswith("_PERP")]
+        self.venue = Venue(listed, source.first_ns)
+        self.spot = SpotExchange(self.venue, self.accounts, door, terms.spot, self._subscribers)
+        self.spot.desk.is_running = False
+        self.spot.desk.refuses_orders = lambda: self._injector.refuses_orders(self._now_s())
+        self.spot.desk.lots_before_cancel = self._lots_before_cancel
+        self.futures: WingPort | None = None
+        if futures is not None:
+            instruments, first_ns = source.instruments, source.first_ns
+            parts = WingParts(self.accounts, door, self.spot.desk, self._subscribers, instruments, first_ns)
+            self.futures = futures(parts)
+        for funding in accounts:
+            self.accounts.open(funding, source.first_ns)
+        self._events = self._open(source)
 
     @property
-    def events_done(self) -> int:
-        """Return how many events have been applied, opening snapshots included."""
-        return self.venue.events_done
+    def clients(self) -> Sequence[Account]:
+        """Return the accounts that clients may use, with their keys and secrets."""
+        return self.accounts.clients
+
+    def _wings(self) -> tuple[WingPort, ...]:
+        return (self.spot,) if self.futures is None else (self.spot, self.futures)
+
+    def _open(self, source: MarketSource) -> Iterator[MarketEvent]:
+        """Apply the snapshots that `source` begins with; return all events after them."""
+        events = source.events()
+        opened: set[str] = set()
+        for event in events:
+            if not isinstance(event, BookSnapshot) or event.symbol in opened:
+                return chain((event,), events)
+            opened.add(event.symbol)
+            self._apply(event)
+        return events
+
+    def _apply(self, event: MarketEvent) -> None:
+        self.events_done += 1
+        self._event_ns = event.ts_ns
+        if self._injector:
+            self._begin_faults()
+        for wing in self._wings():
+            if event.symbol in wing.symbols:
+                wing.apply(event)
+                self._deliver(wing)
 
     def start(self) -> None:
         """Let the market begin; until then its time stands still. Again does nothing."""
@@ -195,27 +206,183 @@ class SimulatedExchange:
 
     async def _play_at_full_speed(self) -> None:
         for event in self._events:
-            self._publish(event)
+            self._apply(event)
             for connection in tuple(self._connections):
                 await connection.queue.wait_room()
             await trio.lowlevel.checkpoint()
 
     async def _play_in_real_time(self, speed: float) -> None:
-        began_s, began_ns = trio.current_time(), self.venue.time_ns
+        began_s, began_ns = self._began = trio.current_time(), self.venue.time_ns
+        self.spot.desk.is_running = True
+        self._rescheduled.unpark_all()
+        self._faults_changed.unpark_all()
         for event in self._events:
             await trio.sleep_until(began_s + (event.ts_ns - began_ns) / 1e9 / speed)
-            self._publish(event)
+            self._apply(event)
 
-    def _publish(self, event: MarketEvent) -> None:
-        for publication in self.venue.apply(event, self._subscribers):
-            for connection in self._subscribers[publication.channel, publication.symbol]:
-                self._put(connection, (publication.payload,))
+    def _deliver(self, wing: WingPort) -> None:
+        """Queue what a wing has to say, and let the timer look again."""
+        for publication in wing.take():
+            for connection in self._subscribers.get((publication.channel, publication.symbol), ()):
+                self._put(connection, (publication.payload,), publication.channel)
+        if self._next_due_ns() != self._due_ns:
+            self._rescheduled.unpark_all()
 
-    def _put(self, connection: _Connection, frames: Iterable[bytes]) -> None:
-        connection.queue.put(frames)
+    # --- time
+
+    def _next_due_ns(self) -> int | None:
+        return min((due_ns for wing in self._wings() if (due_ns := wing.due_ns) is not None), default=None)
+
+    async def keep_time(self) -> None:
+        """Do what is due at its time, also while the market is silent; only in real time."""
+        while True:
+            due_ns = self._due_ns = self._next_due_ns()
+            with trio.move_on_at(math.inf if due_ns is None else self._moment_s(due_ns)) as waiting:
+                await self._rescheduled.park()
+            if waiting.cancelled_caught and due_ns is not None:
+                self._advance(due_ns)
+
+    def _moment_s(self, at_ns: int) -> float:
+        """Return when, on trio's clock, the exchange's time will be `at_ns`: never, while it stands still."""
+        if self._began is None or self._speed is None:
+            return math.inf
+        began_s, began_ns = self._began
+        return began_s + (at_ns - began_ns) / 1e9 / self._speed
+
+    def _advance(self, least_ns: int = 0) -> None:
+        """Let the time be what it is now, at least `least_ns`, before somebody acts on it."""
+        if self._began is None or self._speed is None:
+            return
+        began_s, began_ns = self._began
+        now_ns = max(began_ns + int((trio.current_time() - began_s) * self._speed * 1e9), least_ns)
+        for wing in self._wings():
+            wing.advance(now_ns)
+            self._deliver(wing)
+
+    def _put(self, connection: Connection, frames: Iterable[bytes], channel: str = ANSWERS) -> None:
+        if self._injector:
+            self._put_amiss(connection, frames, channel)
+        else:
+            connection.queue.put(frames)
         if len(connection.queue) > QUEUE_MAX:
             log.warning("a client has left %d frames unread and is disconnected", len(connection.queue))
             connection.abort()
+
+    # --- faults
+
+    def inject(self, schedule: FaultSchedule) -> None:
+        """Add faults; their windows count from now on the exchange's clock."""
+        self._injector.add(schedule, self._now_s())
+        self._faults_changed.unpark_all()
+
+    def faults(self) -> Reports:
+        """Return how all faults stand."""
+        return self._injector.report(self._now_s())
+
+    def clear_faults(self) -> None:
+        """Forget every fault: what is silent speaks again."""
+        self._injector.clear()
+        self._say_maintenance()
+
+    def _now_s(self) -> float:
+        """Return the exchange's clock, in seconds since its start."""
+        now_ns = max(self._event_ns, self.venue.time_ns)
+        if self._began is not None and self._speed is not None:
+            began_s, began_ns = self._began
+            now_ns = max(now_ns, began_ns + int((trio.current_time() - began_s) * self._speed * 1e9))
+        return (now_ns - self._first_ns) / 1e9
+
+    async def keep_faults(self) -> None:
+        """Begin faults of whole connections at their time, also while nothing is said; only in real time."""
+        while True:
+            due_s = self._injector.due_s
+            due_ns = None if due_s is None or due_s == math.inf else self._first_ns + math.ceil(due_s * 1e9)
+            with trio.move_on_at(math.inf if due_ns is None else self._moment_s(due_ns)):
+                await self._faults_changed.park()
+            self._begin_faults()
+
+    def _begin_faults(self) -> None:
+        for armed in self._injector.begin(self._now_s()):
+            for connection in tuple(self._connections):
+                end = connection.line.strike(armed, self._key_of(connection), self._now_s())
+                if end is not None:
+                    connection.fall(end)
+        self._say_maintenance()
+
+    def _say_maintenance(self) -> None:
+        is_on = self._injector.is_in_maintenance(self._now_s())
+        if is_on != self.venue.is_in_maintenance:
+            self.venue.is_in_maintenance = is_on
+            for connection in self._subscribers.get(EXCHANGE_TOPIC, ()):
+                self._put(connection, (self.venue.exchange_frame("update"),), EXCHANGE_TOPIC[0])
+
+    def _put_amiss(self, connection: Connection, frames: Iterable[bytes], channel: str) -> None:
+        key = self._key_of(connection)
+        for step in connection.line.send(frames, channel_name(channel), key, self._now_s()):
+            if isinstance(step, End):
+                connection.fall(step)
+            elif step.delay_s:
+                connection.queue.put((Late(step.payload, trio.current_time() + step.delay_s),))
+            else:
+                connection.queue.put((step.payload,))
+
+    def _key_of(self, connection: Connection) -> str:
+        """Return the key of the account whose private channels a connection listens to, or nothing."""
+        numbers = (channel.partition("@")[2] for channel, _ in connection.session.topics)
+        number = next(filter(None, numbers), None)
+        return self.clients[int(number) - 1].key if number is not None else ""
+
+    def _lots_before_cancel(self, order: Order) -> int:
+        return self._injector.fill_lots(order.account.key, order.leaves_lots, self._now_s())
+
+    async def _answer_amiss(
+        self, scope: HTTPScope, body: bytes, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Answer a request as the faults will have it."""
+        client = scope["client"]
+        stream = self._streams.get(client) if client is not None else None
+        request = _request(scope, body)
+        fate = self._injector.request(request.method, request.path, request.headers.get("key", ""), self._now_s())
+        await trio.sleep(fate.request_delay_s)
+        if fate.lost_request is not None:
+            await lose_answer(fate.lost_request, stream, receive)
+            return
+        reply = fate.instead or self._execute_amiss(_request(scope, body))
+        await trio.sleep(fate.answer_delay_s)
+        if fate.lost_answer is not None:
+            await lose_answer(fate.lost_answer, stream, receive)
+            return
+        reply = fate.afterwards or reply
+        if fate.mangle is not None:
+            reply = reply._replace(body=fate.mangle(reply.body))
+        await send_reply(send, reply, retry_after_s=fate.retry_after_s, bytes_per_s=fate.bytes_per_s)
+
+    def _execute_amiss(self, request: Request) -> Reply:
+        refusal = self._injector.refusal(request.method, request.path, self._now_s())
+        if refusal is not None:
+            return refusal
+        reply = self._execute(request)
+        if request.path.rstrip("/") != TIMESTAMP_PATH:
+            return reply
+        return shifted_timestamp(reply, self._injector.skew_ms("timestamp", self._now_s()))
+
+    def _control_faults(self, method: str, body: bytes) -> Reply:
+        """Answer a call about the faults themselves; a DELETE is told what they did."""
+        match method:
+            case "GET":
+                return Reply(OK, encode(self.faults()))
+            case "POST":
+                try:
+                    self.inject(decode_schedule(body, "body"))
+                except SettingsError as error:
+                    return Refusal(INVALID_PARAMETER, str(error), BAD_REQUEST).reply
+                return Reply(OK, encode(self.faults()))
+            case "DELETE":
+                reports = self.faults()
+                self.clear_faults()
+                return Reply(OK, encode(reports))
+            case _:
+                return Refusal(METHOD_NOT_ALLOWED, f"Method Not Allowed: {method[:20]}", METHOD_NOT_ALLOWED).reply
 
     # --- connections
 
@@ -237,17 +404,46 @@ class SimulatedExchange:
         """The ASGI application."""
         match scope["type"]:
             case "http":
-                await self._answer_request(scope, send)
+                await self._answer_request(scope, receive, send)
             case "websocket":
                 await self._serve_websocket(scope, receive, send)
             case "lifespan":
                 raise AssertionError("hypercorn's worker does not run here, so nobody asks for a lifespan")
 
-    async def _answer_request(self, scope: HTTPScope, send: ASGISendCallable) -> None:
-        reply = answer(self.venue, scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reply.body))]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+    async def _answer_request(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        body = await _body(receive)
+        if body is None:
+            text = f"Body longer than {BODY_BYTES_MAX} bytes"
+            await send_reply(send, Refusal(INVALID_PARAMETER, text, BAD_REQUEST).reply)
+        elif scope["path"] == FAULTS_PATH:
+            await send_reply(send, self._control_faults(scope["method"], body))
+        elif self._injector:
+            await self._answer_amiss(scope, body, receive, send)
+        else:
+            await send_reply(send, self._execute(_request(scope, body)))
+
+    def _execute(self, request: Request) -> Reply:
+        self._advance()
+        reply = self._wing_answer(request)
+        # What happened is told before it is answered: events may win, as they do at the real exchange.
+        for wing in self._wings():
+            self._deliver(wing)
+        return reply
+
+    def _wing_answer(self, request: Request) -> Reply:
+        if not request.path.startswith(FUTURES_REST):
+            return self.spot.answer(request)
+        return not_found(request.path).reply if self.futures is None else self.futures.answer(request)
+
+    def _session(self, path: str) -> SessionPort | None:
+        """Return the protocol side of a connection to `path`, or None where nothing is."""
+        match path.rstrip("/"):
+            case "/ws/public" | "/ws/private" as known:
+                return self.spot.session(is_private=known == PRIVATE_PATH)
+            case "/ws/v3/public" | "/ws/v3/private" as known if self.futures is not None:
+                return self.futures.session(is_private=known == FUTURES_PRIVATE_PATH)
+            case _:
+                return None
 
     async def _serve_websocket(
         self, scope: WebsocketScope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -255,11 +451,12 @@ class SimulatedExchange:
         await receive()  # websocket.connect
         client = scope["client"]
         stream = self._streams.get(client) if client is not None else None
-        if scope["path"].rstrip("/") != PUBLIC_PATH or stream is None:
+        session = self._session(scope["path"])
+        if session is None or stream is None:
             await send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": None})
             return
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-        connection = _Connection(Session(self.venue), stream)
+        connection = Connection(session, stream, FrameLine(self._injector, scope["path"]))
         if self.ended.is_set():
             connection.queue.close(NORMAL_CLOSURE, END_REASON)
         self._connections[connection] = None
@@ -274,22 +471,28 @@ class SimulatedExchange:
             connection.gone.set()
             self._index_subscribers()
 
-    async def _write(self, connection: _Connection, send: ASGISendCallable) -> None:
+    async def _write(self, connection: Connection, send: ASGISendCallable) -> None:
         """Send what the connection is owed; after the close, leave its client time to read to the end."""
         await connection.queue.send_all(send)
         with trio.move_on_after(self._patience_s(LAST_FRAMES_S)):
             await connection.gone.wait()
         connection.abort()
 
-    async def _read(self, connection: _Connection, receive: ASGIReceiveCallable) -> None:
+    async def _read(self, connection: Connection, receive: ASGIReceiveCallable) -> None:
         """Answer what the client sends, until it is gone."""
         while True:
             with trio.move_on_after(self._patience_s(IDLE_S)) as patience:
                 message = await receive()
                 if message["type"] != "websocket.receive":
                     return
+                if self._injector and connection.line.is_silent(self._now_s()):
+                    continue
                 text = message["text"]
-                self._put(connection, connection.session.handle(text or ""))
+                self._advance()
+                answers = connection.session.handle(text or "")
+                for wing in self._wings():
+                    self._deliver(wing)
+                self._put(connection, answers)
                 self._index_subscribers()
             if patience.cancelled_caught:
                 connection.queue.close(NORMAL_CLOSURE, f"no message for {IDLE_S:.0f} s")
@@ -313,12 +516,22 @@ class SimulatedExchange:
 
 @asynccontextmanager
 async def open_exchange(
-    source: MarketSource, *, speed: float | None, port: int = 0
+    source: MarketSource,
+    *,
+    speed: float | None,
+    port: int = 0,
+    seed: int = 0,
+    accounts: Sequence[Funding] | None = None,
+    terms: ExchangeTerms = DEFAULT_TERMS,
+    futures: FuturesFactory | None = None,
+    faults: FaultSchedule | None = None,
 ) -> AsyncGenerator[SimulatedExchange]:
-    """Serve `source` as a public spot exchange on loopback, until the block is left.
+    """Serve `source` as an exchange on loopback, public and private, until the block is left.
 
     `speed` is how much faster than its own time the market runs, > 0; None is as fast as subscribers take the frames.
-    `port` 0 is any free one. Nothing moves before `start()`.
+    `port` 0 is any free one. Nothing moves before `start()`. `accounts` are opened with their money; without them, two
+    to try things with, whose keys and secrets come from `seed`. `futures` opens the futures wing, which then has the
+    markets whose symbols end in `_PERP`. `faults` begin with the market.
 
     Raises:
         OSError: the port is taken.
@@ -327,16 +540,23 @@ async def open_exchange(
     """
     if speed is not None and not speed > 0:
         raise ValueError(f"speed {speed} must be > 0")
-    exchange = SimulatedExchange(source, speed)
+    opened = demo_accounts(seed) if accounts is None else accounts
+    exchange = SimulatedExchange(source, speed, opened, terms, futures)
+    if faults is not None:
+        exchange.inject(faults)
     listeners = await trio.open_tcp_listeners(port, host=HOST)
     bound_port = cast("tuple[str, int]", listeners[0].socket.getsockname())[1]
     exchange.rest_url = f"http://{HOST}:{bound_port}"
     exchange.ws_url = f"ws://{HOST}:{bound_port}{PUBLIC_PATH}"
+    exchange.private_ws_url = f"ws://{HOST}:{bound_port}{PRIVATE_PATH}"
     context = WorkerContext(None)
     async with trio.open_nursery() as nursery:
         handler = partial(exchange.serve_stream, _config(), context)
         await nursery.start(partial(trio.serve_listeners, handler, listeners))
         nursery.start_soon(exchange.play)
+        if speed is not None:
+            nursery.start_soon(exchange.keep_time)
+            nursery.start_soon(exchange.keep_faults)
         try:
             yield exchange
         finally:
@@ -344,6 +564,38 @@ async def open_exchange(
                 await context.terminated.set()
                 await exchange.say_farewell()
             nursery.cancel_scope.cancel()
+
+
+async def _body(receive: ASGIReceiveCallable) -> bytes | None:
+    """Return the body of a request, or None where it is too long or never came whole."""
+    parts: list[bytes] = []
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        length += len(message["body"])
+        if length <= BODY_BYTES_MAX:
+            parts.append(message["body"])
+        if not message["more_body"]:
+            return b"".join(parts) if length <= BODY_BYTES_MAX else None
+
+
+def _request(scope: HTTPScope, body: bytes) -> Request:
+    client = scope["client"]
+    return Request(
+        method=scope["method"],
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+        body=body,
+        arrived_s=trio.current_time(),
+        address=client[0] if client is not None else "",
+    )
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _config() -> Config:

@@ -29,6 +29,8 @@ Topic = tuple[str, str]
 """(channel, symbol). The `book` channel's depth is part of its name here: `book_5`, `book_10`, `book_20`."""
 
 BOOK_DEPTHS: Final = (5, 10, 20)
+EXCHANGE_TOPIC: Final[Topic] = ("exchange", "")
+"""Maintenance and post-only mode of the whole exchange: a channel without symbols."""
 CHANNELS: Final = frozenset(
     {"trades", "ticker", "book_lv2"}
     | {f"book_{depth}" for depth in BOOK_DEPTHS}
@@ -119,8 +121,10 @@ class Venue:
 
     def __init__(self, instruments: Iterable[Instrument], first_ns: int) -> None:
         self.time_ns = first_ns
-        """The exchange's clock: the time of the newest event."""
+        """The exchange's clock: the time of the newest event, or later where somebody knows better."""
         self.events_done = 0
+        self.is_in_maintenance = False
+        """Orders are neither taken nor cancelled, which others see to: a fault."""
         self.markets = {instrument.symbol: Market(instrument) for instrument in instruments}
         self._unpushed: dict[str, Market] = {}
 
@@ -135,8 +139,12 @@ class Venue:
 
     def apply(self, event: MarketEvent, wanted: Container[Topic]) -> list[Publication]:
         """Take the next event, not older than the one before; return the frames of the `wanted` topics in order."""
-        self.time_ns = event.ts_ns
         self.events_done += 1
+        return self.publish(event, wanted)
+
+    def publish(self, event: MarketEvent, wanted: Container[Topic]) -> list[Publication]:
+        """Do what `apply` does for an event that is not the source's, but made by clients' orders."""
+        self.time_ns = max(self.time_ns, event.ts_ns)
         publications: list[Publication] = []
         market = self.markets[event.symbol]
         match event:
@@ -146,13 +154,20 @@ class Venue:
                 self._on_change(market, event, wanted, publications)
             case BookSnapshot():
                 self._on_snapshot(market, event, wanted, publications)
-        if self._unpushed:
-            for unpushed in tuple(self._unpushed.values()):
-                self._push(unpushed, wanted, publications)
+        self._push_all(wanted, publications)
+        return publications
+
+    def advance(self, now_ns: int, wanted: Container[Topic]) -> list[Publication]:
+        """Let the clock be `now_ns`, if that is later; return the frames that have become due."""
+        self.time_ns = max(self.time_ns, now_ns)
+        publications: list[Publication] = []
+        self._push_all(wanted, publications)
         return publications
 
     def opening(self, channel: str, symbol: str) -> list[bytes]:
         """Return what a new subscriber of a topic is sent after its acknowledgement: the book, where one is known."""
+        if (channel, symbol) == EXCHANGE_TOPIC:
+            return [self.exchange_frame("snapshot")]
         market = self.markets[symbol]
         if not market.book.is_known:
             return []
@@ -161,6 +176,11 @@ class Venue:
         if channel.startswith("book_"):
             return [self._top(market, int(channel.removeprefix("book_")))]
         return []
+
+    def exchange_frame(self, action: Literal["snapshot", "update"]) -> bytes:
+        """Return the frame of the channel `exchange`."""
+        row = {"MM": "ON" if self.is_in_maintenance else "OFF", "POM": "OFF"}
+        return _encode({"channel": EXCHANGE_TOPIC[0], "data": [row], "action": action})
 
     def _on_trade(self, market: Market, trade: MarketTrade, wanted: Container[Topic], out: list[Publication]) -> None:
         symbol = trade.symbol
@@ -203,6 +223,11 @@ class Venue:
                 continue
             if before.bids[:depth] != after.bids[:depth] or before.asks[:depth] != after.asks[:depth]:
                 out.append(Publication(f"book_{depth}", symbol, self._top(market, depth)))
+
+    def _push_all(self, wanted: Container[Topic], out: list[Publication]) -> None:
+        if self._unpushed:
+            for unpushed in tuple(self._unpushed.values()):
+                self._push(unpushed, wanted, out)
 
     def _push(self, market: Market, wanted: Container[Topic], out: list[Publication]) -> None:
         """Say what trades have changed, if the last time was long enough ago."""

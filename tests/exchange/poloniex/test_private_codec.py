@@ -13,6 +13,7 @@ from bot.core.orders import OrderState
 from bot.core.secret import Secret
 from bot.errors import BadReply
 from bot.exchange.poloniex import private_wire as pw
+from bot.exchange.poloniex import spot_wire as sw
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.private_codec import (
     CANDLE_READERS,
@@ -90,7 +91,7 @@ def test_the_authentication_is_that_of_the_official_sdk() -> None:
             {"id": "1", "event": "createOrder", "params": {"symbol": "BTC_USDT"}},
         ),
         (
-            trading_text("2", "cancelOrders", cancel_params(["5"], ["bot1"])),
+            trading_text("2", "cancelOrders", cancel_params([sw.ExchangeId("5")], ["bot1"])),
             {"id": "2", "event": "cancelOrders", "params": {"orderIds": ["5"], "clientOrderIds": ["bot1"]}},
         ),
         (trading_text("3", "cancelAllOrders"), {"id": "3", "event": "cancelAllOrders", "params": {}}),

@@ -81,6 +81,12 @@ def test_ids_are_text_though_they_come_as_numbers() -> None:
     assert codec.decode(encoded(ORDER | {"id": 123}), wire.OrderRow).id == "123"
 
 
+def test_an_id_of_theirs_can_be_sent_back() -> None:
+    ids = codec.decode(b'{"id": 5, "clientOrderId": "bot1"}', wire.OrderIds)
+    body = wire.CancelSomeBody(order_ids=(ids.id,), client_order_ids=(ids.client_order_id,))
+    assert codec.encode(body) == b'{"orderIds":["5"],"clientOrderIds":["bot1"]}'
+
+
 def test_an_order_in_a_state_that_we_do_not_know_is_still_an_order() -> None:
     assert codec.decode(encoded(ORDER | {"state": "PENDING_MAGIC"}), wire.OrderRow).state == "PENDING_MAGIC"
 

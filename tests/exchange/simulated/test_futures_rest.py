@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -423,3 +424,15 @@ def test_transfers_are_bills() -> None:
     rows = floor.get("/account/bills")
     assert sorted((row["type"], row["sz"]) for row in rows) == [("FEE", "-0.0300005"), ("TRANSFER", "-5")]
     assert [row["type"] for row in floor.get("/account/bills", "type=transfer")] == ["TRANSFER"]
+
+
+def test_the_price_limit_is_the_one_that_orders_are_refused_by() -> None:
+    floor = Floor()
+    (limit,) = floor.get("/market/limitPrice", f"symbol={PERP}", number=None)
+    mark = Decimal(floor.get("/market/markPrice", f"symbol={PERP}", number=None)["mPx"])
+    assert Decimal(limit["sellLmt"]) < mark < Decimal(limit["buyLmt"])
+    tick = Decimal("0.01")
+    for side, price, beyond in (("BUY", limit["buyLmt"], tick), ("SELL", limit["sellLmt"], -tick)):
+        body = {"symbol": PERP, "side": side, "type": "LIMIT", "sz": "1", "px": price}
+        assert floor.do("POST", "/trade/order", body)
+        assert floor.refused("POST", "/trade/order", body | {"px": str(Decimal(price) + beyond)}) == 10002

@@ -337,3 +337,15 @@ def test_whatever_is_said_is_answered_and_never_fails(said: list[Any], is_privat
         frames = session.handle(each if isinstance(each, str) else msgspec.json.encode(each).decode())
         assert frames
         assert all(msgspec.json.decode(frame) for frame in frames)
+
+
+def test_the_funding_rate_is_said_to_a_new_subscriber() -> None:
+    floor = Floor()
+    session = floor.wing.session(is_private=False)
+    request = msgspec.json.encode({"event": "subscribe", "channel": ["funding_rate"], "symbols": [PERP]}).decode()
+    acknowledged, frame = (msgspec.json.decode(raw) for raw in session.handle(request))
+    assert acknowledged["event"] == "subscribe"
+    (row,) = frame["data"]
+    assert {name: row[name] for name in ("s", "fR", "nFT")} == {
+        name: floor.get("/market/fundingRate", f"symbol={PERP}", number=None)[name] for name in ("s", "fR", "nFT")
+    }

@@ -147,7 +147,8 @@ async def test_rest_answers_json_and_refusals() -> None:
         assert listed.json()[0]["symbol"] == BTC
         refused = await rest.get("/markets/BTC_USDT/candles", params={"interval": "MINUTE_2"})
         assert (refused.status_code, refused.json()["code"]) == (400, 24102)
-        assert (await rest.post("/orders", json={"symbol": BTC})).status_code == 404
+        assert (await rest.post("/orders", json={"symbol": BTC})).status_code == 401
+        assert (await rest.get("/v3/market/tickers")).status_code == 404
 
 
 async def test_other_websocket_paths_are_refused() -> None:
@@ -155,7 +156,7 @@ async def test_other_websocket_paths_are_refused() -> None:
         upgrade = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
         upgrade["sec-websocket-key"] = "dGhlIHNhbXBsZSBub25jZQ=="
         async with httpx.AsyncClient(base_url=exchange.rest_url, headers=upgrade) as client:
-            assert (await client.get("/ws/private")).status_code == 403
+            assert (await client.get("/ws/v3/private")).status_code == 403
 
 
 async def test_a_market_in_real_time_keeps_the_pace_of_its_events() -> None:

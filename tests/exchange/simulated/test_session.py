@@ -168,3 +168,32 @@ def test_whatever_is_said_is_answered_and_never_fails(said: list[Any]) -> None:
         assert frames
         assert all(parsed(frame) for frame in frames)
         assert all(channel != "book" and symbol in (BTC, ETH) for channel, symbol in one.topics)
+
+
+# --- what is listed
+
+
+def test_symbols_are_told_once_as_markets_are() -> None:
+    one = session()
+    acknowledged, frame = subscribe(one, ["symbols"], [BTC])
+    assert acknowledged == {"event": "subscribe", "channel": "symbols", "symbols": [BTC]}
+    assert (frame["channel"], frame["action"]) == ("symbols", "snapshot")
+    (row,) = frame["data"]
+    assert (row["symbol"], row["state"], row["symbolTradeLimit"]["priceScale"]) == (BTC, "NORMAL", 2)
+    assert [answer["event"] for answer in subscribe(one, ["symbols"], [BTC])] == ["error"]
+
+
+@pytest.mark.parametrize("asked", [{"currencies": ["all"]}, {}, {"symbols": ["all"]}])
+def test_currencies_have_a_key_of_their_own(asked: Any) -> None:
+    one = session()
+    acknowledged, *frames = say(one, event="subscribe", channel=["currencies"], **asked)
+    assert acknowledged == {"event": "subscribe", "channel": "currencies", "currencies": ["ALL"]}
+    assert [frame["data"][0]["currency"] for frame in frames] == ["BTC", "USDT", "ETH"]
+    assert frames[0]["data"][0]["tradingState"] == "NORMAL"
+
+
+def test_one_currency_of_two_is_listed() -> None:
+    acknowledged, error, frame = say(session(), event="subscribe", channel="currencies", currencies=["btc", "X"])
+    assert acknowledged == {"event": "subscribe", "channel": "currencies", "currencies": ["BTC"]}
+    assert error == {"event": "error", "message": 'Invalid currency value ["X"]'}
+    assert frame["data"][0]["currency"] == "BTC"
