@@ -15,8 +15,8 @@ from bot.core.instrument import ATOM_SCALE, decimal_of
 from bot.errors import SettingsError
 from bot.exchange.simulated.accounts import DEMO_FUTURES, DEMO_SPOT, Funding, demo_accounts
 from bot.exchange.simulated.events import MarketSource
-from bot.exchange.simulated.futures_instruments import DEFAULT_SYMBOLS, generated_markets
 from bot.exchange.simulated.faults import FaultSchedule, decode_schedule
+from bot.exchange.simulated.futures_instruments import DEFAULT_SYMBOLS, generated_markets
 from bot.exchange.simulated.futures_wing import FuturesWing
 from bot.exchange.simulated.recording import merge_sources, open_recording
 from bot.exchange.simulated.server import open_exchange

@@ -44,6 +44,8 @@ from bot.exchange.transport import (
     refusal,
 )
 
+ANSWER_TIMEOUT_S: Final = 1.0
+"""How long a pong or a goodbye may take: so long a cancelled reader waits at most."""
 READ_BYTES: Final = 64 * 1024
 """Bytes taken at once, some 200 frames of a book: more would let nobody else run for milliseconds."""
 NORMAL_CLOSURE: Final = 1000
@@ -176,8 +178,11 @@ class LeanWebSocket:
         address = self._stream.address
         frame = client_frame(opcode, payload, secrets.token_bytes(4))
         is_sent = False
+        # A reader that is cancelled while it answers a ping must not lose the connection over it.
+        is_answer = opcode != TEXT
+        timeout_s = min(ANSWER_TIMEOUT_S, transport.SEND_TIMEOUT_S) if is_answer else transport.SEND_TIMEOUT_S
         try:
-            with trio.fail_after(transport.SEND_TIMEOUT_S):
+            with trio.fail_after(timeout_s, shield=is_answer):
                 async with self._sending:
                     await self._stream.send_all(frame)
             is_sent = True
@@ -185,7 +190,7 @@ class LeanWebSocket:
             lost = ConnectionLost(f"{address}: {_cause(error)}", code=CLOSED_WITHOUT_A_WORD)
             raise self._end(lost) from error
         except trio.TooSlowError as late:
-            lost = ConnectionLost(f"{address}: could not send within {transport.SEND_TIMEOUT_S:g} s")
+            lost = ConnectionLost(f"{address}: could not send within {timeout_s:g} s")
             raise self._end(lost) from late
         finally:
             if not is_sent:  # half a frame may be on the wire

@@ -1,4 +1,4 @@
-"""What the official SDKs are known to do, by a client that is not ours; source: the dossier, README and spot-rest.md."""
+"""What the official SDKs do, by a client that is not ours; source: the dossier, README and spot-rest.md."""
 
 from __future__ import annotations
 

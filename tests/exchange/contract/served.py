@@ -27,7 +27,6 @@ READY_S = 20.0
 PATIENCE_S = 10.0
 
 T = TypeVar("T")
-Call = Callable[["Clients"], Awaitable[None]]
 
 
 class Served(msgspec.Struct, frozen=True):

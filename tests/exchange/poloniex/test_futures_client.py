@@ -41,6 +41,7 @@ from tests.exchange.poloniex.futures_samples import (
     ticker_row,
 )
 from tests.support.http_peer import HttpPeer, Step, answers, free_port, hangs_up, is_silent, open_http_peer, resets
+from tests.support.ids import short_id
 
 SECRET = Secret("s3cr3t")
 INSTRUMENT = decode_instrument(envelope(instrument_row()))
@@ -285,7 +286,7 @@ def is_ours(peer: HttpPeer, number: int = -1) -> bool:
 # --- reads
 
 
-@pytest.mark.parametrize(("call", "path", "data"), PUBLIC, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("call", "path", "data"), PUBLIC, ids=short_id)
 async def test_every_public_call_asks_and_reads(call: Call, path: str, data: object) -> None:
     async with opened(good(data)) as (client, peer):
         assert await call(client)
@@ -293,7 +294,7 @@ async def test_every_public_call_asks_and_reads(call: Call, path: str, data: obj
     assert b"signature" not in peer.requests[0].lower()
 
 
-@pytest.mark.parametrize(("call", "path", "data"), PRIVATE, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("call", "path", "data"), PRIVATE, ids=short_id)
 async def test_every_private_call_asks_signs_and_reads(call: Call, path: str, data: object) -> None:
     async with opened(good(data)) as (client, peer):
         assert await call(client)
@@ -346,7 +347,7 @@ async def test_too_many_questions_stay_too_many() -> None:
 # --- writes
 
 
-@pytest.mark.parametrize(("call", "method", "path", "body", "data"), WRITES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("call", "method", "path", "body", "data"), WRITES, ids=short_id)
 async def test_every_write_is_signed_as_sent(call: Call, method: str, path: str, body: object, data: object) -> None:
     async with opened(good(data)) as (client, peer):
         assert isinstance(await call(client), Accepted)

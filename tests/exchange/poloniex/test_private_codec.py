@@ -49,6 +49,7 @@ from tests.exchange.poloniex.futures_samples import (
     ticker_row,
     value_or_error,
 )
+from tests.support.ids import short_id
 
 CREDENTIALS = Credentials(
     Secret("TESTKEY1-AAAA2222-BBBB3333-CCCC4444"), Secret("s3cr3t-for-test-vectors-only-0123456789abcdef")
@@ -323,7 +324,7 @@ FUTURES_PUBLIC: tuple[tuple[bytes, type], ...] = (
 )
 
 
-@pytest.mark.parametrize(("raw", "kind"), FUTURES_PUBLIC, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("raw", "kind"), FUTURES_PUBLIC, ids=short_id)
 def test_every_public_futures_channel_is_read(raw: bytes, kind: type) -> None:
     assert isinstance(decode_futures_public(raw), kind)
 
@@ -445,7 +446,7 @@ WRONG: tuple[tuple[Callable[[bytes], object], bytes], ...] = (
 )
 
 
-@pytest.mark.parametrize(("decode", "raw"), WRONG, ids=lambda value: repr(value)[:60])
+@pytest.mark.parametrize(("decode", "raw"), WRONG, ids=short_id)
 def test_a_wrong_frame_is_a_bad_reply(decode: Callable[[bytes], object], raw: bytes) -> None:
     with pytest.raises(BadReply) as bad:
         decode(raw)
