@@ -14,6 +14,7 @@ import msgspec
 
 from tests.bench import live_path, startup
 from tests.bench.measure import Figure
+from tests.bench.orders import orders
 from tests.bench.receive import receive
 
 BENCHMARKS: dict[str, Callable[[], Figure]] = {
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], Figure]] = {
     "sustained": live_path.sustained,
     "latency": live_path.latency,
     "machines": live_path.machines,
+    "orders": orders,
     "commit": live_path.commit,
 }
 
