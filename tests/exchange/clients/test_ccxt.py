@@ -7,6 +7,7 @@ itself cannot do on Poloniex is left out: closed spot orders, single futures ord
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
@@ -15,8 +16,8 @@ import pytest
 
 from tests.exchange.clients.served import Served, ServedAccount, exchange_process
 
-ccxt: Any = pytest.importorskip("ccxt")
-ccxt_pro: Any = pytest.importorskip("ccxt.pro")
+ccxt: Any = importlib.import_module("ccxt")
+ccxt_pro: Any = importlib.import_module("ccxt.pro")
 
 SPOT = "BTC/USDT"
 ETH = "ETH/USDT"
