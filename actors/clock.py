@@ -11,6 +11,9 @@ import trio
 class Clock(Protocol):
     """Tells the time to the feed and to the end of a run; everybody else reads it in messages."""
 
+    speed: float
+    """Seconds of this clock in a second of ours."""
+
     def now_ns(self) -> int:
         """Return nanoseconds since 1970, UTC; never less than before."""
         ...
@@ -21,14 +24,19 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """Starts at the system's time and goes on with trio's monotonic clock: a jump of the former changes nothing."""
+    """Starts at the system's time and goes on with trio's monotonic clock: a jump of the former changes nothing.
 
-    def __init__(self) -> None:
-        self._start_ns = time.time_ns() - round(trio.current_time() * 1e9)
+    A simulated market has a time of its own: there the clock starts at `start_ns` and goes `speed` times as fast.
+    """
+
+    def __init__(self, start_ns: int | None = None, speed: float = 1.0) -> None:
+        self._start_ns = time.time_ns() if start_ns is None else start_ns
+        self._start_s = trio.current_time()
+        self.speed = speed
 
     def now_ns(self) -> int:
         """Return the time now."""
-        return self._start_ns + round(trio.current_time() * 1e9)
+        return self._start_ns + round((trio.current_time() - self._start_s) * self.speed * 1e9)
 
     def stamp(self, exchange_ns: int) -> int:
         """Return the time now: a live frame counts from when we have it."""
@@ -38,6 +46,8 @@ class WallClock:
 
 class MarketClock:
     """Stands where the newest frame put it."""
+
+    speed = 1.0
 
     def __init__(self, start_ns: int) -> None:
         self._now_ns = start_ns

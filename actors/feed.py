@@ -39,6 +39,8 @@ from bot.exchange.transport import Backoff, WebSocket, keep_connected, open_webs
 
 log: Final = logging.getLogger(__name__)
 
+TICK_S_MIN: Final = 0.01
+"""However fast a simulated market runs, time is told no more often."""
 ACK_TIMEOUT_S: Final = 15.0
 FRAME_SILENCE_S: Final = 25.0
 """Without any frame, pongs included, for so long the connection is dead, whatever TCP says."""
@@ -124,7 +126,7 @@ class Feed:
         while True:
             if self._data is not None:
                 self._say(self._data.on_time(self._clock.now_ns()))
-            await trio.sleep(TICK_NS / SECOND_NS)
+            await trio.sleep(max(TICK_S_MIN, TICK_NS / SECOND_NS / self._clock.speed))
 
     def _on_lost(self, error: ExchangeError, delay_s: float) -> None:
         if self._data is not None:

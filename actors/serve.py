@@ -18,7 +18,7 @@ from bot.exchange.simulated.events import MarketSource
 from bot.exchange.simulated.faults import FaultSchedule, decode_schedule
 from bot.exchange.simulated.futures_instruments import DEFAULT_SYMBOLS, generated_markets
 from bot.exchange.simulated.futures_wing import FuturesWing
-from bot.exchange.simulated.recording import merge_sources, open_recording
+from bot.exchange.simulated.recording import merge_sources, open_recording, symbol_in_name
 from bot.exchange.simulated.server import open_exchange
 
 
@@ -100,7 +100,8 @@ def _faults(path: Path) -> FaultSchedule:
 
 def _source(plan: ServePlan) -> MarketSource:
     if plan.recordings:
-        return merge_sources([open_recording(path) for path in plan.recordings])
+        usual = DEFAULT_SYMBOLS[0]
+        return merge_sources([open_recording(path, symbol_in_name(path) or usual) for path in plan.recordings])
     return generated_markets(DEFAULT_SYMBOLS, plan.seed, time.time_ns())
 
 

@@ -38,7 +38,7 @@ from bot.errors import ExchangeError, SettingsError
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.simulated.events import MarketSource
 from bot.exchange.simulated.generator import GeneratedMarket
-from bot.exchange.simulated.recording import merge_sources, open_recording
+from bot.exchange.simulated.recording import merge_sources, open_recording, symbol_in_name
 from bot.exchange.simulated.server import SimulatedExchange, open_exchange
 from bot.exchange.transport import open_http
 from bot.storage.base import Record
@@ -165,7 +165,8 @@ async def _open_venue(plan: Plan) -> AsyncGenerator[_Venue]:
 
 def _source(plan: Plan) -> MarketSource:
     if plan.recordings:
-        return merge_sources([open_recording(path) for path in plan.recordings])
+        usual = plan.settings.exchange.symbols[0]
+        return merge_sources([open_recording(path, symbol_in_name(path) or usual) for path in plan.recordings])
     if plan.is_lockstep and plan.for_ns is None:
         raise SettingsError("--speed max on a generated market never ends: give it an end with --for, such as --for 1h")
     start_ns = GENERATED_START_NS if plan.is_lockstep else time.time_ns()
@@ -217,7 +218,9 @@ class _Daemon:
             (Stage.STRATEGY, Stage.RISK_GATE, Stage.PERSISTENCE, Stage.EXECUTOR, Stage.CONTROL),
             is_lockstep=plan.is_lockstep,
         )
-        self._clock: Clock = MarketClock(venue.first_ns or 0) if plan.is_lockstep else WallClock()
+        self._clock: Clock = (
+            WallClock(venue.first_ns, plan.speed) if plan.speed is not None else MarketClock(venue.first_ns or 0)
+        )
         self._keeper = Bookkeeper(replay(records))
         self._machines = Machines(plan.settings, venue.symbols)
         self._feed_status = FeedStatus()

@@ -153,3 +153,22 @@ def test_prices_of_a_stopped_daemon_are_not_needed_for_its_journal(bench: Bench)
     bench.result("run", "--headless", "--exchange", "simulated", "--for", "1s", "--json")
     status = json.loads(bench.run("status", "--json").stdout)
     assert status["view"]["cash"] == 10000
+
+
+def test_a_recording_whose_name_tells_no_symbol_is_played_as_the_first_one_of_the_settings(
+    bench: Bench, btc_recording: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "market.jsonl.gz"
+    path.symlink_to(btc_recording)
+    run = ("run", "--headless", "--recording", path, "--speed", "max", "--for", "60s", "--json")
+    result = bench.result(*run, "--set", 'exchange.symbols=["XBT_USDT"]')
+    assert "of XBT_USDT" in result["exchange"]
+
+
+def test_faster_than_real_time_the_clock_is_the_markets(bench: Bench, btc_recording: Path) -> None:
+    result = bench.result("run", "--headless", "--recording", btc_recording, "--speed", "60", "--json")
+    assert result["events"] == 13_206
+    assert result["signals"] > 100
+    (path,) = bench.state_dir.glob("*.sqlite")
+    days = {record.ts_ns // (86_400 * 10**9) for record in read_sqlite_journal(path)}
+    assert days == {19_943, 19_944}  # the recording goes over midnight of 2024-08-08, UTC

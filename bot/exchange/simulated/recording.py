@@ -218,7 +218,9 @@ def open_recording(path: Path, symbol: str | None = None) -> Recording:
         RecordingError: the file cannot be read, is not a recording, or has a defect; names file, line and value.
 
     """
-    symbol = _symbol_of(path) if symbol is None else symbol
+    symbol = symbol_in_name(path) if symbol is None else symbol
+    if symbol is None:
+        raise RecordingError(f"{path}: no symbol in the file's name; give one, like BTC_USDT")
     if not _SYMBOL.fullmatch(symbol):
         raise RecordingError(f"{path}: symbol {symbol!r} is not of the form BASE_QUOTE")
     scan = _Scan(PRICE_SCALE_MIN, QUANTITY_SCALE_MIN)
@@ -296,12 +298,12 @@ def _levels(levels: _TextLevels, ticks: _Integers, lots: _Integers) -> tuple[Lev
     return tuple([(ticks[price], lots[quantity]) for price, quantity in levels])
 
 
-def _symbol_of(path: Path) -> str:
-    """Return the symbol that a file's name tells."""
+def symbol_in_name(path: Path) -> str | None:
+    """Return the symbol that a file's name tells, or None."""
     name = path.name.partition(".")[0].lower()
     found = _SYMBOL_IN_NAME.search(name)
     if found is None:
-        raise RecordingError(f"{path}: no symbol in the file's name; give one, like BTC_USDT")
+        return None
     return found[1].upper() + ("_PERP" if "perp" in re.split(r"[^a-z0-9]+", name) else "")
 
 
