@@ -175,6 +175,8 @@ async def test_a_loop_that_ends_wakes_all_who_wait() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 portal._loop.call_soon_threadsafe(portal._loop.stop)
         assert woken == [PortalClosed] * 10
+        # While the loop ends, a call may still get through; once it has ended none does.
+        await trio.to_thread.run_sync(portal._thread.join)
         with pytest.raises(PortalClosed):
             await portal.run(give, 1)
     assert not portal._waiters
