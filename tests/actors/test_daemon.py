@@ -53,6 +53,16 @@ def test_a_signal_ends_the_bot_in_order_within_five_seconds(bench: Bench, number
     assert last["type"] == "SessionEnded"
 
 
+def test_a_second_signal_ends_the_bot_at_once_as_interrupted(bench: Bench) -> None:
+    with bench.start("run", "--headless", "--exchange", "simulated") as process:
+        bench.wait_ready(process)
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):  # both wait when it wakes
+            process.send_signal(number)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
 def test_an_operator_halts_resumes_reduces_flattens_and_stops(bench: Bench) -> None:
     with bench.start("run", "--headless", "--exchange", "simulated", *FAST) as process:
         bench.wait_status(lambda status: status["view"]["positions"], process, 60)
