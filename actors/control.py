@@ -30,6 +30,7 @@ from bot.control.protocol import (
     Lost,
     Note,
     Reply,
+    Research,
     Status,
     View,
     decode_request,
@@ -46,6 +47,7 @@ BACKLOG_NOTES_MAX: Final = 200
 CLIENT_NOTES_MAX: Final = 500
 """Notes kept for one slow client; the oldest make room."""
 NOTE_LENGTH_MAX: Final = 1000
+RESEARCH_LENGTH_MAX: Final = 80
 CLIENT_ANSWERS_MAX: Final = 8
 """Unread answers to one client's requests; at more of them its next request is not read."""
 CLIENT_COMMANDS_MAX: Final = 4
@@ -70,6 +72,8 @@ class Hub:
         """Builds a view for one who has just come; called only then."""
         self._clients: set[_Client] = set()
         self._backlog: deque[bytes] = deque(maxlen=BACKLOG_NOTES_MAX)
+        self._research: dict[_Client, Research] = {}
+        """What each client works on."""
 
     @property
     def has_clients(self) -> bool:
@@ -96,6 +100,21 @@ class Hub:
             if client.is_attached:
                 client.tell(line)
 
+    def research(self, client: _Client, report: Research) -> None:
+        """Tell every screen how far the work of `client` is; its words are made safe for a terminal."""
+        name, best = (safe_text(text, RESEARCH_LENGTH_MAX) for text in (report.name, report.best))
+        self._tell_research(client, msgspec.structs.replace(report, name=name, best=best))
+
+    def _tell_research(self, client: _Client, report: Research) -> None:
+        if report.is_over:
+            self._research.pop(client, None)
+        else:
+            self._research[client] = report
+        line = encode(report)
+        for screen in self._clients:
+            if screen.is_attached:
+                screen.follow(report.id, line)
+
     def attach(self, client: _Client) -> None:
         """Begin to send views and notes to `client`: all of the backlog and a view of now first."""
         if client.is_attached:
@@ -104,6 +123,8 @@ class Hub:
         client.show(_Shot(self.make_view()))
         for line in self._backlog:
             client.tell(line)
+        for report in self._research.values():
+            client.follow(report.id, encode(report))
 
     def add(self, client: _Client) -> bool:
         """Return whether there is room for `client`, who is connected from now on."""
@@ -113,8 +134,11 @@ class Hub:
         return True
 
     def remove(self, client: _Client) -> None:
-        """Forget `client`."""
+        """Forget `client`, and what it worked on."""
         self._clients.discard(client)
+        report = self._research.get(client)
+        if report is not None:
+            self._tell_research(client, msgspec.structs.replace(report, is_over=True))
 
 
 class _Shot:
@@ -145,6 +169,7 @@ class _Client:
         self._shot: _Shot | None = None
         self._notes: deque[bytes] = deque()
         self._notes_lost = 0
+        self._research: dict[str, bytes] = {}
         self._unsent = bytearray()
         self._has_mail = trio.Event()
         self._changed = trio.lowlevel.ParkingLot()
@@ -169,6 +194,12 @@ class _Client:
         self._notes.append(note)
         self._has_mail.set()
 
+    def follow(self, work: str, report: bytes) -> None:
+        """Send the `report` of a piece of research, unless a newer one of the same comes before."""
+        if work in self._research or len(self._research) < CLIENTS_MAX:
+            self._research[work] = report
+            self._has_mail.set()
+
     def finish_command(self, reply: Reply) -> None:
         """Send `reply` to a command that ran."""
         self.commands_running -= 1
@@ -178,7 +209,7 @@ class _Client:
     # --- sent and read, by the tasks of this client
 
     async def pump(self) -> None:
-        """Send what is put in, as fast as it is read, but views no more often than `VIEW_INTERVAL_S`.
+        """Send what is put in, as fast as it is read, but views and research no more often than `VIEW_INTERVAL_S`.
 
         Raises:
             trio.TooSlowError: the client read nothing for `SEND_TIMEOUT_S`.
@@ -187,9 +218,9 @@ class _Client:
         """
         while True:
             await self._has_mail.wait()
-            had_view = self._shot is not None
+            is_news_to_pace = self._shot is not None or bool(self._research)
             await self.flush()
-            if had_view:
+            if is_news_to_pace:
                 await trio.sleep(VIEW_INTERVAL_S)
 
     async def flush(self) -> None:
@@ -251,7 +282,9 @@ class _Client:
         if self._notes_lost:
             lines.append(encode(Lost(count=self._notes_lost)))
         lines.extend(self._notes)
+        lines.extend(self._research.values())
         self._answers.clear()
+        self._research.clear()
         self._shot, self._notes_lost = None, 0
         self._notes.clear()
         self._changed.unpark_all()
@@ -331,6 +364,8 @@ class _Desk:
                 self._hub.attach(self._client)
             case Status():
                 self._client.answer(self._hello(), self._hub.make_view())
+            case Research() as report:
+                self._hub.research(self._client, report)
             case Command() as command if self._client.commands_running >= CLIENT_COMMANDS_MAX:
                 text = f"{CLIENT_COMMANDS_MAX} commands of yours are running already"
                 self._client.answer(Reply(id=command.id, is_ok=False, text=text))

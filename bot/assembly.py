@@ -21,7 +21,7 @@ MS_NS = 1_000_000
 
 
 def atoms_of(amount: Decimal) -> int:
-    """Return a sum of the settings, which has at most 12 decimals, in atoms."""
+    """Return a sum of the settings in atoms, exactly: the file allows 12 decimals, an atom has more."""
     return int(amount.scaleb(ATOM_SCALE))
 
 

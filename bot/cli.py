@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bot import __version__
+from bot.cli_candles import add_candles
 from bot.cli_exchange import add_exchange
+from bot.cli_research import add_research
+from bot.core.jit import interpret
 from bot.errors import EXIT_OK, BotError, NotRunning, SettingsError
 
 if TYPE_CHECKING:
     from bot.config import Settings
 
 EXIT_INTERRUPTED: Final = 130
+COMPILING: Final = frozenset({"backtest", "sweep", "walk", "report", "compare"})
+"""The commands whose kernels are compiled; everywhere else numba would only make the start slower."""
 OPERATOR_VERBS: Final = {
     "halt": "Cancel every working order and let nothing through until `bot resume`.",
     "reduce": "Let through only what makes positions smaller.",
@@ -37,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         make_parser().print_help(sys.stderr)
         return SettingsError.exit_code
+    if arguments.command not in COMPILING:
+        interpret()  # before anything imports a kernel: settings may name rules
     try:
         return arguments.run(arguments)
     except BotError as error:
@@ -77,6 +84,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_place(_add(commands, verb, text, _command))
     config = _add(commands, "config", "Show every setting as it is in force, or what is wrong with it.", _config)
     _add_place(config)
+    add_research(commands, _add, _add_place)
+    add_candles(commands, _add)
     add_exchange(commands, _add)
     completion = _add(commands, "completion", "Print the completion script of a shell.", _completion, has_json=False)
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))

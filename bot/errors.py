@@ -5,6 +5,7 @@
     ├── AlreadyRunning        another daemon holds this state directory
     ├── NotRunning            there is no daemon to talk to
     ├── RecordingError        a market recording cannot be read; names file and line
+    ├── DataError             candles cannot be used as they are; names file, line and repair
     ├── ExchangeError
     │   ├── ConnectionLost    try again
     │   │   └── NotSent       the request never left this machine
@@ -158,3 +159,9 @@ class ClockSkew(BotError):
     """Our clock and the exchange's are too far apart, or not yet compared: nothing is signed."""
 
     exit_code = 11
+
+
+class DataError(BotError):
+    """Market data for research cannot be used as they are; names the file, the lines and what would help."""
+
+    exit_code = 12

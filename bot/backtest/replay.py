@@ -6,7 +6,7 @@ plays the same market in lockstep does the same things in the same order, down t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bot import __version__
@@ -55,7 +55,18 @@ class Replayed:
         return self.records[-1].digest.hex()
 
 
-def replay_market(source: MarketSource, settings: Settings, *, account: str, for_ns: int | None = None) -> Replayed:
+Look = Callable[[int, Bookkeeper], None]
+"""Looks at the books before the frame of a time in nanoseconds is played."""
+
+
+def replay_market(
+    source: MarketSource,
+    settings: Settings,
+    *,
+    account: str,
+    for_ns: int | None = None,
+    look: Look = lambda _now_ns, _keeper: None,
+) -> Replayed:
     """Play `source` to its end, or for `for_ns` of its own time, on a new account."""
     symbols = tuple(instrument.symbol for instrument in source.instruments)
     machines = Machines(settings, symbols)
@@ -75,7 +86,7 @@ def replay_market(source: MarketSource, settings: Settings, *, account: str, for
     )
     fifo.run()
     end_ns = None if for_ns is None else source.first_ns + for_ns
-    reason = feed.play(end_ns)
+    reason = feed.play(end_ns, lambda now_ns: look(now_ns, scribe.keeper))
     now_ns = max(feed.now_ns, scribe.keeper.now_ns)
     for message in closing(now_ns, settings.paper.latency_ms * MS_NS, reason, is_complete=True):
         fifo.post(Stage.CONTROL, message)
@@ -93,7 +104,7 @@ class _Feed:
         self._data = MarketData(source.instruments, watched_ns)
         self._play = Play(source, [subscribe_text(self._data.channels, self._data.symbols)])
 
-    def play(self, end_ns: int | None) -> str:
+    def play(self, end_ns: int | None, look: Callable[[int], None]) -> str:
         """Hand every frame on, one after another; return why it ended."""
         _, markets = self._play.answer("/markets")
         self._say(self._data.list_instruments(decode_markets(markets), self.now_ns))
@@ -105,6 +116,7 @@ class _Feed:
             self.now_ns = max(self.now_ns, exchange_ns)
             if end_ns is not None and self.now_ns >= end_ns:
                 return TIME_IS_OVER
+            look(self.now_ns)
             self.frames += 1
             self._say((*self._data.on_time(self.now_ns), *self._data.handle(frame, self.now_ns)))
         return END_OF_MARKET

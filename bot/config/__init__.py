@@ -15,6 +15,7 @@ from bot.config.settings import (
     CANDLE_TIMEFRAMES,
     SECTIONS,
     STRATEGIES,
+    BacktestSettings,
     BotSettings,
     ExchangeSettings,
     FeedSettings,
@@ -28,6 +29,7 @@ from bot.errors import SettingsError
 __all__ = [
     "CANDLE_TIMEFRAMES",
     "SECTIONS",
+    "BacktestSettings",
     "BotSettings",
     "ExchangeSettings",
     "FeedSettings",

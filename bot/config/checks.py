@@ -9,16 +9,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from bot.config import strategy_files
 from bot.config.layers import Entry, Layer
 from bot.config.settings import CANDLE_TIMEFRAMES, SECTIONS, STRATEGIES, Bound, Settings, quote_of
 from bot.config.words import closest_hint, dotted, is_secret, shown_value
 from bot.core.durations import UNITS_NS, duration_ns
 from bot.core.toml_lines import KeyPath
+from bot.errors import SettingsError
 from bot.strategies import KINDS, AnyStrategySettings
+from bot.strategies.definition import PythonSettings, RulesSettings
 
 STRATEGIES_MAX: Final = 100
 HINTS_MAX: Final = 50
@@ -34,6 +38,8 @@ class Checker:
     problems: list[str]
     good: dict[KeyPath, Any] = field(default_factory=dict[KeyPath, Any])
     """The values that are right taken alone."""
+    watched: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Strategy to the other symbols that it looks at."""
 
     def settings(self) -> Settings | None:
         """Return the settings, or None after naming every problem."""
@@ -60,9 +66,11 @@ class Checker:
         }
         return Settings(strategies={name: made for name, made in strategies.items() if made}, **sections)
 
-    def _check_table(self, table: KeyPath, struct: type[msgspec.Struct], also: Iterable[str] = ()) -> None:
-        """Check every key of `table` by the field of `struct` that has its name."""
-        types = _field_types(struct)
+    def _check_table(
+        self, table: KeyPath, struct: type[msgspec.Struct], also: Iterable[str] = (), hidden: Iterable[str] = ()
+    ) -> None:
+        """Check every key of `table` by the field of `struct` that has its name, but for those that are no settings."""
+        types = {name: kind for name, kind in _field_types(struct).items() if name not in hidden}
         for path, entry in self.tree.items():
             if path[:-1] != table or path[-1] in also:
                 continue
@@ -93,16 +101,74 @@ class Checker:
         kind = self._kind(table)
         if kind is None:
             return None
-        self._check_table(table, kind, also=("kind",))
+        self._check_table(table, kind, also=("kind",), hidden=("text",))
         self._check_timeframe((*table, "timeframe"))
         if len(self.problems) > before:
             return None
         values = {key: self.good[*table, key] for key in _field_types(kind) if (*table, key) in self.good}
+        if kind is RulesSettings:
+            values.update(self._rules(table, values.get("timeframe", "")))
+        elif kind is PythonSettings:
+            values["file"] = str(self._named_file((*table, "file")))
+            values["params"] = self._params(table)
+        else:
+            self._refuse_params(table)
+        if len(self.problems) > before:
+            return None
         try:
             return kind(**values)
         except ValueError as error:
             self._say_together(table, str(error))
             return None
+
+    def _rules(self, table: KeyPath, timeframe: str) -> dict[str, Any]:
+        """Return what the document of a strategy adds to its settings, after naming all that is wrong with it."""
+        path = (*table, "document")
+        params = self._params(table)
+        for name in [name for name, value in params.items() if isinstance(value, bool | str)]:
+            self._say((*table, "params", name), "must be a finite number")
+            del params[name]
+        document = self._named_file(path)
+        try:
+            read = strategy_files.read_rules(document, params, timeframe)
+        except SettingsError as error:
+            self.problems += error.problems
+            return {}
+        for name in sorted(set(params) - read.params):
+            where = self.tree[*table, "params", name].source.where((*table, "params", name))
+            hint = closest_hint(name, read.params)
+            self.problems.append(f"{where}: {dotted((*table, 'params', name))} is no parameter of {document}{hint}")
+        if not timeframe and (rule := timeframe_rule(read.timeframe)):
+            self._say(path, f"has a timeframe of {read.timeframe}, which {rule}; give another timeframe")
+        self.watched[table[-1]] = read.definition.watches
+        numbers = {name: float(value) for name, value in params.items()}
+        return {
+            "document": str(document),
+            "text": read.text,
+            "params": numbers,
+            "timeframe": timeframe or read.timeframe,
+        }
+
+    def _named_file(self, path: KeyPath) -> Path:
+        return strategy_files.path_of(self.good[path], self.tree[path].source)
+
+    def _params(self, table: KeyPath) -> dict[str, Any]:
+        """Return the parameters of a strategy that are numbers, texts or true and false; name those that are not."""
+        params: dict[str, Any] = {}
+        for path, entry in self.tree.items():
+            if path[:-1] == (*table, "params"):
+                value = strategy_files.plain(entry.value)
+                is_wrong = isinstance(value, float) and not math.isfinite(value)
+                if is_wrong or not isinstance(value, bool | int | float | str):
+                    self._say(path, "must be a finite number, a text, true or false")
+                else:
+                    params[path[-1]] = value
+        return params
+
+    def _refuse_params(self, table: KeyPath) -> None:
+        for path, entry in self.tree.items():
+            if path[:-1] == (*table, "params"):
+                self._unknown(path, entry, [])
 
     def _kind(self, table: KeyPath) -> type[AnyStrategySettings] | None:
         path = (*table, "kind")
@@ -120,17 +186,9 @@ class Checker:
         text = self.good.get(path)
         if not isinstance(text, str):
             return
-        try:
-            length_ns = duration_ns(text)
-        except ValueError:
-            self._say(path, "must be a length of time such as 2s, 5m or 1d")
-            return
-        if not UNITS_NS["s"] <= length_ns <= UNITS_NS["w"]:
-            self._say(path, "must be from 1s to 1w")
-        elif length_ns < UNITS_NS["m"] and length_ns % UNITS_NS["s"]:
-            self._say(path, "must be a whole number of seconds")
-        elif length_ns >= UNITS_NS["m"] and length_ns not in CANDLES_NS:
-            self._say(path, f"must be below 1m or one of {' '.join(CANDLE_TIMEFRAMES)}")
+        rule = timeframe_rule(text)
+        if rule:
+            self._say(path, rule)
 
     def _check_pairs(self) -> None:
         """Check what one key asks of another."""
@@ -164,6 +222,10 @@ class Checker:
             theirs = (STRATEGIES, name, "symbols")
             self._check_unique(theirs)
             others = [symbol for symbol in self.good.get(theirs, ()) if symbol not in symbols]
+            unseen = [symbol for symbol in self.watched.get(name, ()) if symbol not in symbols]
+            if unseen:
+                missing = " and no ".join(unseen)
+                self._say((STRATEGIES, name, "document"), f"looks at symbols; exchange.symbols has no {missing}")
             if others:
                 self._say(theirs, f"must be out of exchange.symbols, which has no {' and no '.join(others)}")
 
@@ -210,6 +272,21 @@ class Checker:
     def _all_keys(self, more: Iterable[str] = ()) -> list[str]:
         own = [f"{name}.{key}" for name, section in SECTIONS.items() for key in section.__struct_fields__]
         return [*more, *own, *SECTIONS, STRATEGIES]
+
+
+def timeframe_rule(text: str) -> str:
+    """Return which rule of live bars a timeframe breaks, or nothing."""
+    try:
+        length_ns = duration_ns(text)
+    except ValueError:
+        return "must be a length of time such as 2s, 5m or 1d"
+    if not UNITS_NS["s"] <= length_ns <= UNITS_NS["w"]:
+        return "must be from 1s to 1w"
+    if length_ns < UNITS_NS["m"] and length_ns % UNITS_NS["s"]:
+        return "must be a whole number of seconds"
+    if length_ns >= UNITS_NS["m"] and length_ns not in CANDLES_NS:
+        return f"must be below 1m or one of {' '.join(CANDLE_TIMEFRAMES)}"
+    return ""
 
 
 class _MisfitError(Exception):
@@ -285,6 +362,8 @@ def _expected(kind: Any) -> str:
     base, bounds = _split(kind)
     if get_origin(base) is Literal:
         return f"one of {', '.join(json.dumps(choice) for choice in get_args(base))}"
+    if get_origin(base) is dict:
+        return "a table"
     if get_origin(base) is tuple:
         return f"a list{_range_words(bounds)}, of which each is {_expected(get_args(base)[0])}"
     described = [bound.description for bound in bounds if getattr(bound, "description", None)]

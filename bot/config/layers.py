@@ -18,6 +18,8 @@ FILE_BYTES_MAX: Final = 1024 * 1024
 ENV_PREFIX: Final = "BOT__"
 _DEPTH_MAX: Final = 3
 """strategies.NAME.key"""
+_PARAMS: Final = "params"
+"""The one key of a strategy that is a table of its own."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def _variable_path(variable: str) -> KeyPath | None:
     section, _, rest = variable.removeprefix(ENV_PREFIX).lower().partition("__")
     if section == STRATEGIES:
         name, _, key = rest.rpartition("__")
+        if name.endswith(f"__{_PARAMS}"):
+            return section, name.removesuffix(f"__{_PARAMS}"), _PARAMS, key
         return (section, name, key) if name and key else None
     return (section, rest) if section and rest else None
 
@@ -152,13 +156,13 @@ def _read_value(path: KeyPath, text: str, source: Source, layer: Layer, problems
 
 
 def _entries(document: dict[str, Any], source: Source) -> Layer:
-    """Return one entry a key: two levels deep, three under `strategies`; an empty table is an entry too."""
+    """Return one entry a key: two levels deep, three under `strategies`, four in `params`; an empty table is one."""
     layer: Layer = {}
 
     def walk(table: dict[str, Any], path: KeyPath) -> None:
         for key, value in table.items():
             here = (*path, key)
-            depth = _DEPTH_MAX if here[0] == STRATEGIES else 2
+            depth = 2 if here[0] != STRATEGIES else _DEPTH_MAX + (here[2:3] == (_PARAMS,))
             if isinstance(value, dict) and value and len(here) < depth:
                 walk(value, here)  # pyright: ignore[reportUnknownArgumentType]  # TOML keys are str
             else:

@@ -46,11 +46,20 @@ WsUrl = Annotated[
     ),
 ]
 Percent = Annotated[Decimal, Bound(gt=0, le=100)]
+PositionSize = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(own|all|[0-9]{1,12}(\.[0-9]{1,6})?%?)\Z",
+        description='"own", "all", a share of equity such as "25%", or quote currency such as "1000"',
+    ),
+]
+"""How large a position is; `bot/backtest/job.py` reads it."""
 FeeBps = Annotated[Decimal, Bound(ge=0, le=1000)]
 SilenceSeconds = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
 TimeoutSeconds = Annotated[float, msgspec.Meta(ge=0.1, le=300)]
 BackoffSeconds = Annotated[float, msgspec.Meta(ge=0.01, le=3600)]
 AgeMs = Annotated[int, msgspec.Meta(ge=100, le=60_000)]
+DistanceMs = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,6 +141,34 @@ class RiskSettings(_Section, frozen=True, kw_only=True):
     drawdown_halt_pct: Percent
 
 
+class BacktestSettings(_Section, frozen=True, kw_only=True):
+    """[backtest]."""
+
+    capital: Annotated[Decimal, Bound(gt=0, le=10**12, decimals=12)]
+    size: PositionSize
+    maker_fee_bps: FeeBps
+    taker_fee_bps: FeeBps
+    fee_in: Literal["quote", "received"]
+    slippage: Literal["none", "fixed", "spread", "volume"]
+    slippage_bps: FeeBps
+    half_spread_ticks: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    latency_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]
+    volume_share_pct: Annotated[Decimal, Bound(ge=0, le=100)]
+    leverage: Annotated[int, msgspec.Meta(ge=1, le=200)]
+    maintenance_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+    liquidation_fee_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+    feed_ms: DistanceMs
+    feed_p99_ms: DistanceMs
+    entry_ms: DistanceMs
+    entry_p99_ms: DistanceMs
+    response_ms: DistanceMs
+    response_p99_ms: DistanceMs
+    queue_power: Annotated[int, msgspec.Meta(ge=0, le=10)]
+    book_interval_ms: Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
+    book_levels: Annotated[int, msgspec.Meta(ge=1, le=32)]
+    seed: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
+
+
 class Settings(_Section, frozen=True, kw_only=True):
     """Everything an operator can set."""
 
@@ -140,6 +177,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     feed: FeedSettings
     paper: PaperSettings
     risk: RiskSettings
+    backtest: BacktestSettings
     strategies: dict[str, AnyStrategySettings]
     """In the order of their names, so that no order of files or tables changes a run."""
 
@@ -150,15 +188,17 @@ SECTIONS: Final[dict[str, type[_Section]]] = {
     "feed": FeedSettings,
     "paper": PaperSettings,
     "risk": RiskSettings,
+    "backtest": BacktestSettings,
 }
 STRATEGIES: Final = "strategies"
 """The table of tables that has names of the operator's choice."""
 
 
 def settings_digest(settings: Settings) -> str:
-    """Return 64 hexadecimal digits that name these settings, whatever the state directory."""
+    """Return 64 hexadecimal digits that name what a daemon goes by, whatever its state directory."""
     anywhere = msgspec.structs.replace(settings, bot=msgspec.structs.replace(settings.bot, state_dir=""))
-    return hashlib.sha256(msgspec.json.encode(anywhere, order="deterministic")).hexdigest()
+    table: dict[str, object] = {name: getattr(anywhere, name) for name in (*SECTIONS, STRATEGIES) if name != "backtest"}
+    return hashlib.sha256(msgspec.json.encode(table, order="deterministic")).hexdigest()
 
 
 def quote_of(symbol: str) -> str:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +22,14 @@ from bot.control.protocol import (
     Hello,
     Reply,
     Request,
+    Research,
     Status,
     Verb,
     View,
     decode_answer,
     encode,
 )
-from bot.errors import BadReply, ConnectionLost, NotRunning
+from bot.errors import BadReply, ConnectionLost, NotRunning, SettingsError
 
 _CHUNK_BYTES: Final = 64 * 1024
 
@@ -64,6 +65,44 @@ def send_command(state_dir: Path, verb: Verb, timeout_s: float = 15.0) -> Reply:
     if not isinstance(reply, Reply) or reply.id not in {command.id, ""}:
         raise _unexpected(reply, f"Reply to {command.id}")
     return reply
+
+
+class Announcer:
+    """Tells the daemon of `state_dir`, if there is one, how far a piece of research is; it never waits, never fails."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._sock: socket.socket | None = None
+
+    def say(self, report: Research) -> None:
+        """Send `report`; drop it where there is no daemon, or one that does not read."""
+        try:
+            if self._sock is None:
+                self._sock = self._connected()
+            line = encode(report)
+            if self._sock.send(line) < len(line):
+                self.close()  # a daemon that does not read; half a line cannot be taken back
+        except BlockingIOError:
+            return
+        except (OSError, SettingsError):
+            self.close()
+
+    def close(self) -> None:
+        """Hang up: the screens take that as the end of the work."""
+        if self._sock is not None:
+            with suppress(OSError):
+                self._sock.close()
+            self._sock = None
+
+    def _connected(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            sock.connect(os.fspath(socket_path(self._state_dir)))
+        except (OSError, SettingsError):
+            sock.close()
+            raise
+        return sock
 
 
 class _Connection:

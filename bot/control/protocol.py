@@ -2,7 +2,8 @@
 
 A screen says `Attach` and receives `Hello`, then a `View` whenever something changed (the newest wins, at
 most ten a second) and every `Note`, in order, with `Lost` where it read too slowly. Any client may send a
-`Command` and receives one `Reply`. Numbers are decimals in whole currency units, times nanoseconds since 1970
+`Command` and receives one `Reply`. A command of research says `Research` now and then, and every screen is told the
+newest of each. Numbers are decimals in whole currency units, times nanoseconds since 1970
 UTC.
 """
 
@@ -28,6 +29,9 @@ VIEW_BYTES_MAX: Final = 4 * 1024 * 1024
 ID_LENGTH_MAX: Final = 64
 """Longest name of a request; the reply carries it back."""
 
+RESEARCH_TEXT_MAX: Final = 120
+COUNT_MAX: Final = 2**53
+
 Verb = OperatorVerb | Literal["stop"]
 
 
@@ -50,7 +54,24 @@ class Command(_Line, frozen=True, kw_only=True):
     verb: Verb
 
 
-Request = Attach | Status | Command
+class Research(_Line, frozen=True, kw_only=True):
+    """How far a backtest or a sweep is, said by its command and told to every screen."""
+
+    id: Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
+    """Which of several."""
+    name: Annotated[str, msgspec.Meta(max_length=RESEARCH_TEXT_MAX)]
+    done: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+    total: Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
+    rate: Annotated[float, msgspec.Meta(ge=0, le=COUNT_MAX)]
+    """Of what is done, a second."""
+    left_s: Annotated[float, msgspec.Meta(ge=0, le=COUNT_MAX)] | None = None
+    """None: not known."""
+    best: Annotated[str, msgspec.Meta(max_length=RESEARCH_TEXT_MAX)] = ""
+    """The best so far, in words."""
+    is_over: bool = False
+
+
+Request = Attach | Status | Command | Research
 
 
 class Hello(_Line, frozen=True, kw_only=True):
@@ -65,10 +86,11 @@ class Hello(_Line, frozen=True, kw_only=True):
 
 
 class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One coin that is held."""
+    """One coin or perpetual that is held."""
 
     symbol: str
     quantity: Decimal
+    """Below 0 where a perpetual is short; so is `value` then."""
     entry_price: Decimal
     """Average price paid, fees left out."""
     mark_price: Decimal | None
@@ -86,6 +108,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
     side: Side
     order_type: OrderType
     price: Decimal | None
+    """Its limit, or the trigger of a stop order."""
     quantity: Decimal
     filled: Decimal
     state: OrderState
@@ -166,7 +189,7 @@ class Reply(_Line, frozen=True, kw_only=True):
     text: str
 
 
-Answer = Hello | View | Note | Lost | Reply
+Answer = Hello | View | Note | Lost | Reply | Research
 
 # msgspec lets two others out: for bytes that are no UTF-8, and for brackets nested some thousand deep.
 _MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -114,6 +114,7 @@ def _position_row(keeper: Bookkeeper, symbol: str) -> PositionRow:
 def _order_row(keeper: Bookkeeper, record: OrderRecord) -> OrderRow:
     intent = record.intent
     instrument = keeper.ledger.instruments[intent.symbol]
+    price_ticks = intent.price_ticks or intent.trigger_ticks
     is_leaving = record.is_cancel_requested and not record.state.is_final
     return OrderRow(
         client_id=intent.client_id,
@@ -121,7 +122,7 @@ def _order_row(keeper: Bookkeeper, record: OrderRecord) -> OrderRow:
         symbol=intent.symbol,
         side=intent.side,
         order_type=intent.order_type,
-        price=None if intent.price_ticks is None else instrument.price(intent.price_ticks),
+        price=instrument.price(price_ticks) if price_ticks else None,
         quantity=instrument.quantity(intent.qty_lots),
         filled=instrument.quantity(record.filled_lots),
         state=OrderState.PENDING_CANCEL if is_leaving else record.state,
@@ -140,7 +141,7 @@ def _fill_row(keeper: Bookkeeper, booked: m.FillBooked) -> FillRow:
         price=instrument.price(fill.price_ticks),
         quantity=instrument.quantity(fill.qty_lots),
         fee=decimal_of(fill.fee_atoms, ATOM_SCALE),
-        fee_currency=instrument.base if fill.side is Side.BUY else instrument.quote,
+        fee_currency=instrument.quote if instrument.is_fee_in_quote or fill.side is Side.SELL else instrument.base,
         is_maker=fill.is_maker,
     )
 
@@ -155,6 +156,14 @@ def note_of(keeper: Bookkeeper, fact: m.AnyMessage) -> Note | None:
             verb = "bought" if fact.side is Side.BUY else "sold"
             price, quantity = instrument.price(fact.price_ticks), instrument.quantity(fact.qty_lots)
             text = f"{verb} {quantity:f} {fact.symbol} at {price:f} ({role})"
+        case m.Liquidated():
+            instrument = keeper.ledger.instruments[fact.symbol]
+            verb = "bought back" if fact.signed_lots > 0 else "sold"
+            price, quantity = instrument.price(fact.price_ticks), instrument.quantity(abs(fact.signed_lots))
+            level, text = "error", f"liquidated: {verb} {quantity:f} {fact.symbol} at {price:f}"
+        case m.FundingPaid():
+            verb = "paid" if fact.paid_atoms >= 0 else "received"
+            text = f"funding {verb}: {money(abs(fact.paid_atoms)):f} {keeper.ledger.quote} on {fact.symbol}"
         case m.OrderDenied():
             level, text = "warning", f"denied {fact.side} by {fact.reason}: {fact.detail} ({fact.strategy})"
         case m.OrderEvent() if fact.state in (OrderState.REJECTED, OrderState.FAILED, OrderState.EXPIRED):

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from bot.core import messages as m
 from bot.core.ledger import Ledger
 from bot.core.orders import OrderState
@@ -70,6 +72,9 @@ class Bookkeeper:
                     self.counts["fills"] += 1
                     self.fills.appendleft(booked)
                     return (booked,)
+            case m.FundingPaid() | m.Liquidated():
+                if self._write(message):
+                    return (self._told(message),)
             case m.OperatorAnswered():
                 self._write(message)
                 return (message,)
@@ -85,6 +90,11 @@ class Bookkeeper:
                 raise AssertionError(f"not routed to persistence: {message!r}")
         return ()
 
+    def _told(self, message: m.FundingPaid | m.Liquidated) -> m.FundingPaid | m.Liquidated:
+        if isinstance(message, m.FundingPaid):
+            return message
+        return msgspec.structs.replace(message, cash_atoms=self.ledger.cash_atoms)
+
     def _write(self, message: m.Journalled) -> m.FillBooked | bool:
         """Apply a fact and queue it for the journal, unless it is already known."""
         changed = self.ledger.apply(message)
@@ -94,14 +104,17 @@ class Bookkeeper:
 
     @property
     def equity_atoms(self) -> int | None:
-        """Return cash and positions at their marks, or None while a held coin has no mark."""
+        """Return cash, coins at their marks and the open profit of perpetuals; None while something has no mark."""
         total = self.ledger.cash_atoms
         for symbol, position in self.ledger.positions.items():
             if position.base_atoms:
                 mark = self.marks.get(symbol)
                 if mark is None:
                     return None
-                total += self.ledger.instruments[symbol].value_atoms(position.base_atoms, mark)
+                instrument = self.ledger.instruments[symbol]
+                total += instrument.value_atoms(position.base_atoms, mark)
+                if instrument.is_perp:
+                    total -= position.cost_atoms
         return total
 
     def _sample_equity(self) -> None:

@@ -63,14 +63,16 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
     ),
     # The gate hears of orders and fills only after they are written.
     _P: {
-        m.Recovered: (_R, _E),
+        m.Recovered: (_R, _E, _S),
         m.SubmitOrder: (_E,),
         m.CancelOrder: (_E,),
         m.OrderEvent: (_R,),
-        m.FillBooked: (_R,),
+        m.FillBooked: (_R, _S),
+        m.FundingPaid: (_R, _S),
+        m.Liquidated: (_R, _S),
         m.OperatorAnswered: (_C,),
     },
-    _E: {m.OrderEvent: (_P,), m.Fill: (_P,)},
+    _E: dict.fromkeys((m.OrderEvent, m.Fill, m.FundingPaid, m.Liquidated), (_P,)),
     _C: {m.OperatorCommand: (_R,), m.SessionStarted: (_P,), m.SessionEnded: (_P,), m.Tick: (_R, _P, _E)},
 }
 """Speaker, then kind of message, to its readers in order."""

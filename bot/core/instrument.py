@@ -14,7 +14,7 @@ import msgspec
 
 from bot.errors import BadReply, OffGrid
 
-ATOM_SCALE: Final = 12
+ATOM_SCALE: Final = 16
 """Decimals of money and coins in the ledger. Tick and lot decimals of a market must not add up to more."""
 
 ATOMS: Final = 10**ATOM_SCALE
@@ -89,6 +89,15 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     qty_lots_min: int
     notional_atoms_min: int
     is_open: bool = True
+    is_perp: bool = False
+    """A linear perpetual: positions may be short, and their profit is paid in quote."""
+    quote_fee_ppm: int = 0
+    """Above 0 the fees of a spot market are taken in quote on top, at most this much; else out of what is received."""
+
+    @property
+    def is_fee_in_quote(self) -> bool:
+        """Return whether both sides pay their fee in quote; otherwise a buy pays in the coin that it buys."""
+        return self.is_perp or self.quote_fee_ppm > 0
 
     def __post_init__(self) -> None:
         if self.price_scale < 0 or self.quantity_scale < 0 or self.price_scale + self.quantity_scale > ATOM_SCALE:
@@ -123,8 +132,13 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         return price_ticks * qty_lots * 10 ** (ATOM_SCALE - self.price_scale - self.quantity_scale)
 
     def value_atoms(self, base_atoms: int, price_ticks: int) -> int:
-        """Return what `base_atoms` are worth at a price, in quote atoms, rounded down."""
+        """Return what `base_atoms` are worth at a price, in quote atoms; rounded down, so a short owes more."""
         return base_atoms * price_ticks // 10**self.price_scale
+
+    def spent_atoms(self, price_ticks: int, qty_lots: int) -> int:
+        """Return the most that a buy on spot takes out of cash: its notional, and the fee if that is in quote."""
+        notional = self.notional_atoms(price_ticks, qty_lots)
+        return notional + fee_atoms(notional, self.quote_fee_ppm) if self.quote_fee_ppm else notional
 
     def whole_lots(self, base_atoms: int) -> int:
         """Return how many whole lots can be sold out of `base_atoms`; less than a lot is dust."""
@@ -133,6 +147,11 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     def nearest_lots(self, base_atoms: int) -> int:
         """Return `base_atoms` in lots, rounded to the nearest: a fee taken in coins does not make ten lots nine."""
         return (2 * base_atoms + self.base_atoms_per_lot) // (2 * self.base_atoms_per_lot)
+
+    def position_lots(self, base_atoms: int) -> int:
+        """Return a position in lots, rounded to the nearest; less than the smallest quantity is dust, which is 0."""
+        is_dust = abs(base_atoms) < self.qty_lots_min * self.base_atoms_per_lot
+        return 0 if is_dust else self.nearest_lots(base_atoms)
 
 
 def fee_atoms(amount_atoms: int, fee_ppm: int) -> int:

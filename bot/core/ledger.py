@@ -1,7 +1,8 @@
 """What we own and what we asked for: state is what replaying the journal gives, and nothing else.
 
-Money and coins are integers of atoms. A buy pays its notional in quote and receives base less the fee; a sell gives
-base and receives quote less the fee: as the exchange takes it. Positions belong to the strategy that wanted them.
+Money and coins are integers of atoms. On spot a buy pays its notional in quote and receives base, a sell the other way
+round; the fee is in quote, or taken out of what is received. A perpetual costs nothing to hold: cash changes by the
+profit of what is closed, by fees and by funding. Positions belong to the strategy that wanted them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 import msgspec
 
 from bot.core import messages as m
-from bot.core.instrument import Instrument, Side
+from bot.core.instrument import Instrument, Side, side_of
 from bot.core.orders import OrderRecord, OrderState, advance, order_number
 from bot.errors import UnknownOrder
 
@@ -27,10 +28,48 @@ class Position:
     """What is held of one symbol, all strategies together."""
 
     base_atoms: int = 0
+    """Below 0 where a perpetual is short."""
     cost_atoms: int = 0
-    """Quote atoms paid for what is held now, by average price; fees taken in base make each coin dearer."""
+    """Quote atoms paid for what is held now, by average price; a spot buy's fee makes each coin dearer. Of a perpetual
+    the notional at entry, with the sign of the position: it was paid to nobody."""
     realised_atoms: int = 0
-    """Profit of what was sold, after the fees of both sides."""
+    """Profit of what was sold, after the fees of both sides; of a perpetual of what was closed, after all fees and
+    funding."""
+
+    def book(
+        self, instrument: Instrument, side: Side, price_ticks: int, qty_lots: int, fee_atoms: int
+    ) -> tuple[int, int]:
+        """Take a fill; return the changes of cash and of coins, in atoms."""
+        base_atoms = qty_lots * instrument.base_atoms_per_lot
+        notional_atoms = instrument.notional_atoms(price_ticks, qty_lots)
+        if instrument.is_perp:
+            return self._book_perp(side.sign, base_atoms, notional_atoms, fee_atoms)
+        if side is Side.BUY:
+            paid = notional_atoms + fee_atoms if instrument.is_fee_in_quote else notional_atoms
+            cash, coins = -paid, base_atoms if instrument.is_fee_in_quote else base_atoms - fee_atoms
+            self.cost_atoms += paid
+        else:
+            cash, coins = notional_atoms - fee_atoms, -base_atoms
+            self.realised_atoms += cash - self._release(base_atoms)
+        self.base_atoms += coins
+        return cash, coins
+
+    def _book_perp(self, sign: int, base_atoms: int, notional_atoms: int, fee_atoms: int) -> tuple[int, int]:
+        """Close what goes against the fill, then open with what is left of it."""
+        closed_atoms = min(base_atoms, abs(self.base_atoms)) if sign * self.base_atoms < 0 else 0
+        # A whole number: `base_atoms` and `closed_atoms` are whole lots.
+        closed_notional = notional_atoms * closed_atoms // base_atoms
+        profit = -sign * closed_notional - self._release(closed_atoms) - fee_atoms
+        self.cost_atoms += sign * (notional_atoms - closed_notional)
+        self.base_atoms += sign * base_atoms
+        self.realised_atoms += profit
+        return profit, sign * base_atoms
+
+    def _release(self, base_atoms: int) -> int:
+        """Return the cost of a part of the position, rounded down, and forget it: what stays carries the rest."""
+        cost_atoms = self.cost_atoms * base_atoms // abs(self.base_atoms) if self.base_atoms else 0
+        self.cost_atoms -= cost_atoms
+        return cost_atoms
 
 
 @dataclass(slots=True)
@@ -51,6 +90,8 @@ class Ledger:
         self.instruments: dict[str, Instrument] = {}
         self.positions: dict[str, Position] = {}
         self.holdings: dict[str, dict[str, int]] = {}
+        self.entries: dict[str, dict[str, int]] = {}
+        """Strategy to symbol to the price of the fill that opened what it holds; dust is not held."""
         self.risk_state = m.RiskState.NORMAL
         self.risk_cause = ""
         self.equity: m.EquityMarked | None = None
@@ -60,6 +101,8 @@ class Ledger:
         self._finished: OrderedDict[str, _Order] = OrderedDict()
         self._approved: dict[int, int] = {}
         """Epoch to the number of its last order."""
+        self._funded_ns: dict[str, int] = {}
+        """Symbol to the time of its last payment of funding."""
 
     @property
     def live_orders(self) -> list[OrderRecord]:
@@ -76,6 +119,10 @@ class Ledger:
         match message:
             case m.Fill():
                 return self._book(message)
+            case m.FundingPaid():
+                return self._pay(message)
+            case m.Liquidated():
+                return self._liquidate(message)
             case m.OrderEvent():
                 return self._advance(message)
             case m.OrderApproved():
@@ -116,6 +163,12 @@ class Ledger:
                 for strategy, held in self.holdings.items()
             },
             orders=tuple(self.live_orders),
+            entries={strategy: dict(entries) for strategy, entries in self.entries.items()},
+            costs={
+                symbol: position.cost_atoms
+                for symbol, position in self.positions.items()
+                if position.base_atoms and self.instruments[symbol].is_perp
+            },
             risk_state=self.risk_state,
             risk_cause=self.risk_cause,
             equity=self.equity,
@@ -190,22 +243,49 @@ class Ledger:
     def _move(self, fill: m.Fill, strategy: str) -> int:
         """Move money and coins; return what the strategy holds of the symbol now."""
         instrument = self.instruments[fill.symbol]
-        position = self.positions.setdefault(fill.symbol, Position())
+        cash, coins = self._position(fill.symbol).book(
+            instrument, fill.side, fill.price_ticks, fill.qty_lots, fill.fee_atoms
+        )
+        self.cash_atoms += cash
         held = self.holdings.setdefault(strategy, {})
-        base_atoms = fill.qty_lots * instrument.base_atoms_per_lot
-        notional_atoms = instrument.notional_atoms(fill.price_ticks, fill.qty_lots)
-        if fill.side is Side.BUY:
-            change = base_atoms - fill.fee_atoms
-            self.cash_atoms -= notional_atoms
-            position.cost_atoms += notional_atoms
-        else:
-            change = -base_atoms
-            received = notional_atoms - fill.fee_atoms
-            self.cash_atoms += received
-            # The cost of what is sold, rounded down: what stays carries the rest.
-            cost_atoms = position.cost_atoms * base_atoms // position.base_atoms if position.base_atoms else 0
-            position.cost_atoms -= cost_atoms
-            position.realised_atoms += received - cost_atoms
-        position.base_atoms += change
-        held[fill.symbol] = held.get(fill.symbol, 0) + change
-        return held[fill.symbol]
+        before = held.get(fill.symbol, 0)
+        held[fill.symbol] = after = before + coins
+        after_lots = instrument.position_lots(after)
+        entries = self.entries.setdefault(strategy, {})
+        if after_lots == 0:
+            entries.pop(fill.symbol, None)
+        elif after_lots * instrument.position_lots(before) <= 0:
+            entries[fill.symbol] = fill.price_ticks
+        return after
+
+    def _position(self, symbol: str) -> Position:
+        position = self.positions.get(symbol)
+        if position is None:
+            position = self.positions[symbol] = Position()
+        return position
+
+    def _pay(self, funding: m.FundingPaid) -> bool:
+        if funding.ts_ns <= self._funded_ns.get(funding.symbol, -1):
+            return False
+        self._funded_ns[funding.symbol] = funding.ts_ns
+        self._position(funding.symbol).realised_atoms -= funding.paid_atoms
+        self.cash_atoms -= funding.paid_atoms
+        return True
+
+    def _liquidate(self, liquidated: m.Liquidated) -> bool:
+        """Close the whole position, whosever it is."""
+        symbol = liquidated.symbol
+        position = self._position(symbol)
+        if position.base_atoms == 0:
+            return False
+        instrument = self.instruments[symbol]
+        closing_lots = -instrument.nearest_lots(position.base_atoms)
+        cash, _ = position.book(
+            instrument, side_of(closing_lots), liquidated.price_ticks, abs(closing_lots), liquidated.fee_atoms
+        )
+        self.cash_atoms += cash
+        for held in self.holdings.values():
+            held.pop(symbol, None)
+        for entries in self.entries.values():
+            entries.pop(symbol, None)
+        return True

@@ -3,7 +3,11 @@
 Pessimistic on purpose. A market order walks the visible levels, less what was taken from them before, and a buy spends
 no more than the gate reserved for it. A resting order
 waits behind all that was displayed at its price, and is filled only by trades at or through it, or when the book
-itself has moved through. Every order travels for `latency_ns` before it acts, on the book of that moment.
+itself has moved through. A stop order waits until the touch or a trade has reached its trigger, and is a market order
+then. Every order travels for `latency_ns` before it acts, on the book of that moment.
+
+A reduce-only order is cut to what its strategy holds when it fills. Perpetuals need no coins to be sold; their margin
+is the gate's business.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import msgspec
 
 from bot.core import messages as m
 from bot.core.instrument import Instrument, Side, fee_atoms
+from bot.core.ledger import Position
 from bot.core.orders import OrderIntent, OrderState
 
 # The exchange's own codes and words for its refusals (dossier, spot REST, section 11).
@@ -27,6 +32,7 @@ _FROZEN: Final = "10041 symbol frozen"
 _WOULD_TAKE: Final = "post-only order would take"
 _NO_DEPTH: Final = "no more visible depth within the price"
 _NO_BUDGET: Final = "the rest costs more than the order may spend"
+_NOTHING_HELD: Final = "nothing is left to reduce"
 _LOST_AT_STOP: Final = "had not reached the paper exchange when the daemon stopped"
 
 
@@ -51,6 +57,7 @@ class _Order:
     filled_lots: int
     ahead_lots: int | None = None
     """Displayed before us at our price; None until a book says so."""
+    is_triggered: bool = False
 
     @property
     def leaves_lots(self) -> int:
@@ -70,6 +77,15 @@ class _Market:
     taken: dict[tuple[Side, int], tuple[int, int]]
     """(the side whose levels these are, price) to (displayed then, taken by us since)."""
     resting: list[_Order]
+    stops: list[_Order]
+    """Stop orders of ours that wait for their trigger, oldest first."""
+
+
+class _Takes(NamedTuple):
+    levels: list[tuple[int, int]]
+    """(price_ticks, qty_lots) of each level that an order takes."""
+    is_out_of_money: bool
+    """Its budget does not cover the next lot."""
 
 
 class PaperExchange:
@@ -81,11 +97,13 @@ class PaperExchange:
         self._epoch = 0
         self._orders_seen = 0
         self._cash_atoms = 0
-        self._base_atoms: dict[str, int] = {}
+        self._positions: dict[str, Position] = {}
+        self._held: dict[tuple[str, str], int] = {}
+        """(strategy, symbol) to base atoms."""
         self._instruments: dict[str, Instrument] = {}
         self._markets: dict[str, _Market] = {}
         self._symbols: dict[str, str] = {}
-        """Client id of a resting order to its symbol."""
+        """Client id of an order that rests or waits for its trigger to its symbol."""
         self._travelling: deque[_Arrival] = deque()
         self._at_door: dict[str, OrderIntent] = {}
 
@@ -117,19 +135,24 @@ class PaperExchange:
     def _market(self, symbol: str) -> _Market:
         market = self._markets.get(symbol)
         if market is None:
-            market = self._markets[symbol] = _Market(None, {}, [])
+            market = self._markets[symbol] = _Market(None, {}, [], [])
         return market
 
     def _recover(self, message: m.Recovered) -> Iterator[m.AnyMessage]:
         """Take the account and the resting orders back from the journal: this exchange has no other memory."""
         self._epoch = message.epoch
         self._cash_atoms = message.cash_atoms
-        for held in message.holdings.values():
+        for strategy, held in message.holdings.items():
             for symbol, atoms in held.items():
-                self._base_atoms[symbol] = self._base_atoms.get(symbol, 0) + atoms
+                self._held[strategy, symbol] = atoms
+                self._position(symbol).base_atoms += atoms
+        for symbol, atoms in message.costs.items():
+            self._position(symbol).cost_atoms = atoms
         for record in message.orders:
             order = _Order(record.intent, record.order_id, record.filled_lots)
-            if not record.order_id:
+            if record.leaves_lots == 0:  # only its end was lost
+                yield self._event(order, OrderState.FILLED)
+            elif not record.order_id:
                 yield self._event(order, OrderState.FAILED, _LOST_AT_STOP)
             elif record.intent.time_in_force != "GTC":
                 yield self._canceled(order, _LOST_AT_STOP)
@@ -138,6 +161,12 @@ class PaperExchange:
                 if record.is_cancel_requested:
                     cancel = m.CancelOrder(ts_ns=self._now_ns, client_id=record.intent.client_id)
                     self._travelling.append(_Arrival(self._now_ns + self._terms.latency_ns, cancel))
+
+    def _position(self, symbol: str) -> Position:
+        position = self._positions.get(symbol)
+        if position is None:
+            position = self._positions[symbol] = Position()
+        return position
 
     # --- arrivals
 
@@ -166,21 +195,33 @@ class PaperExchange:
             yield self._event(order, OrderState.REJECTED, refusal)
             return
         yield self._event(order, OrderState.NEW)
+        if intent.order_type == "STOP":
+            self._rest(order)
+            yield from self._trigger(market)
+        else:
+            yield from self._take(market, order)
+
+    def _take(self, market: _Market, order: _Order) -> Iterator[m.AnyMessage]:
+        """Fill what `order` can take now; the rest of it rests or ends."""
+        intent = order.intent
         levels = list(self._levels(market, intent))
         if intent.order_type == "LIMIT_MAKER" and levels:
             yield self._canceled(order, _WOULD_TAKE)
             return
-        takes = self._affordable(intent, levels)
-        missing_lots = intent.qty_lots - sum(qty for _, qty in takes)
-        why_missing = _NO_DEPTH if sum(lots for _, lots in levels) < intent.qty_lots else _NO_BUDGET
+        takes = self._affordable(order, levels)
+        missing_lots = order.leaves_lots - sum(qty for _, qty in takes.levels)
+        is_all_reduced = self._fillable_lots(order) == sum(qty for _, qty in takes.levels)
+        why_missing = _NO_BUDGET if takes.is_out_of_money else _NOTHING_HELD if is_all_reduced else _NO_DEPTH
         if intent.time_in_force == "FOK" and missing_lots:
             yield self._canceled(order, why_missing)
             return
-        for price, qty in takes:
+        for price, qty in takes.levels:
             self._note_taken(market, intent.side, price, qty)
             yield from self._fill(order, price, qty, is_maker=False)
-        if missing_lots and intent.time_in_force == "GTC":
+        if missing_lots and intent.time_in_force == "GTC" and intent.order_type != "STOP":
             self._rest(order)
+        elif intent.amount_atoms and takes.is_out_of_money and order.filled_lots:
+            yield self._event(order, OrderState.FILLED)  # the amount is spent, to within a lot
         elif missing_lots:
             yield self._canceled(order, why_missing)
 
@@ -188,25 +229,30 @@ class PaperExchange:
         instrument = self._instruments[intent.symbol]
         assert market.depth is not None
         touch = market.depth.asks if intent.side is Side.BUY else market.depth.bids
-        price_ticks = intent.price_ticks if intent.price_ticks is not None else (touch[0][0] if touch else 0)
-        notional = instrument.notional_atoms(price_ticks, intent.qty_lots)
+        price_ticks = intent.price_ticks or intent.trigger_ticks or (touch[0][0] if touch else 0)
+        notional = intent.amount_atoms or instrument.notional_atoms(price_ticks, intent.qty_lots)
         if not instrument.is_open:
             return _FROZEN
         if intent.qty_lots < instrument.qty_lots_min:
             return _QTY_MIN
         if price_ticks and notional < instrument.notional_atoms_min:
             return _NOTIONAL_MIN
+        if instrument.is_perp or intent.order_type == "STOP":
+            return None
         if intent.side is Side.BUY:
-            is_covered = notional <= self._free_cash()
+            is_covered = (
+                intent.amount_atoms or instrument.spent_atoms(price_ticks, intent.qty_lots)
+            ) <= self._free_cash()
         else:
             is_covered = intent.qty_lots <= self._free_lots(instrument)
         return None if is_covered else _NO_MONEY
 
     def _free_cash(self) -> int:
         held = sum(
-            self._instruments[symbol].notional_atoms(order.price_ticks, order.leaves_lots)
+            instrument.spent_atoms(order.price_ticks, order.leaves_lots)
             for symbol, market in self._markets.items()
-            if symbol in self._instruments  # an order of another session may rest where this one does not trade
+            # An order of another session may rest where this one does not trade.
+            if (instrument := self._instruments.get(symbol)) is not None and not instrument.is_perp
             for order in market.resting
             if order.intent.side is Side.BUY
         )
@@ -214,7 +260,26 @@ class PaperExchange:
 
     def _free_lots(self, instrument: Instrument) -> int:
         offered = sum(o.leaves_lots for o in self._market(instrument.symbol).resting if o.intent.side is Side.SELL)
-        return instrument.whole_lots(self._base_atoms.get(instrument.symbol, 0)) - offered
+        return instrument.whole_lots(self._position(instrument.symbol).base_atoms) - offered
+
+    def _unpromised_lots(self, instrument: Instrument) -> int:
+        """Return the lots that no other order is sure to get: two guards of one position may both offer them."""
+        promised = sum(
+            order.leaves_lots
+            for order in self._market(instrument.symbol).resting
+            if order.intent.side is Side.SELL and not order.intent.is_reduce_only
+        )
+        return instrument.whole_lots(self._position(instrument.symbol).base_atoms) - promised
+
+    def _fillable_lots(self, order: _Order) -> int:
+        """Return what may still be filled of an order: all of it, or if it only reduces what its strategy holds."""
+        intent = order.intent
+        if not intent.is_reduce_only:
+            return order.leaves_lots
+        instrument = self._instruments[intent.symbol]
+        against = -intent.side.sign * self._held.get((intent.strategy, intent.symbol), 0)
+        lots = min(order.leaves_lots, instrument.whole_lots(max(against, 0)))
+        return lots if instrument.is_perp else max(min(lots, self._unpromised_lots(instrument)), 0)
 
     def _cancel(self, client_id: str) -> Iterator[m.AnyMessage]:
         waiting = self._at_door.pop(client_id, None)
@@ -223,7 +288,8 @@ class PaperExchange:
         symbol = self._symbols.get(client_id)
         if symbol is None:
             return  # it ended before the cancel arrived: its last event said how
-        order = next(o for o in self._market(symbol).resting if o.intent.client_id == client_id)
+        market = self._market(symbol)
+        order = next(o for o in (*market.resting, *market.stops) if o.intent.client_id == client_id)
         self._unrest(order)
         yield self._canceled(order, "canceled by us")
 
@@ -242,22 +308,28 @@ class PaperExchange:
             if lots > taken:
                 yield price, lots - taken
 
-    def _affordable(self, intent: OrderIntent, levels: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return (price_ticks, qty_lots) of each level that `intent` takes, as far as its quantity and money go."""
+    def _affordable(self, order: _Order, levels: list[tuple[int, int]]) -> _Takes:
+        """Return what `order` takes of each level, as far as its quantity and its money go."""
+        intent = order.intent
         instrument = self._instruments[intent.symbol]
-        left = intent.qty_lots
-        budget_atoms = min(self._free_cash(), intent.reserved_atoms)
+        left = self._fillable_lots(order)
+        has_budget = intent.side is Side.BUY and not instrument.is_perp
+        budget_atoms = min(self._free_cash(), intent.reserved_atoms) if has_budget else 0
+        taker_ppm = self._terms.taker_fee_ppm if instrument.is_fee_in_quote else 0
         takes: list[tuple[int, int]] = []
         for price, lots in levels:
             qty = min(lots, left)
-            if intent.side is Side.BUY:  # money may run out on the way up
-                qty = min(qty, budget_atoms // instrument.notional_atoms(price, 1))
-                budget_atoms -= instrument.notional_atoms(price, qty)
+            if has_budget:  # money may run out on the way up
+                lot_atoms = instrument.notional_atoms(price, 1)
+                covered = budget_atoms * 1_000_000 // (lot_atoms * (1_000_000 + taker_ppm))
+                if covered < qty:
+                    return _Takes([*takes, (price, covered)] if covered > 0 else takes, is_out_of_money=True)
+                budget_atoms -= lot_atoms * qty + fee_atoms(lot_atoms * qty, taker_ppm)
             if qty <= 0:
                 break
             takes.append((price, qty))
             left -= qty
-        return takes
+        return _Takes(takes, is_out_of_money=False)
 
     def _note_taken(self, market: _Market, taker: Side, price_ticks: int, qty_lots: int) -> None:
         assert market.depth is not None
@@ -270,15 +342,31 @@ class PaperExchange:
 
     def _rest(self, order: _Order) -> None:
         market = self._market(order.intent.symbol)
+        self._symbols[order.intent.client_id] = order.intent.symbol
+        if order.intent.order_type == "STOP":
+            market.stops.append(order)
+            return
         order.ahead_lots = self._displayed(market, order)
         market.resting.append(order)
         # Price, then time: the sort is stable.
         market.resting.sort(key=lambda o: -o.intent.side.sign * o.price_ticks)
-        self._symbols[order.intent.client_id] = order.intent.symbol
 
     def _unrest(self, order: _Order) -> None:
-        self._market(order.intent.symbol).resting.remove(order)
+        market = self._market(order.intent.symbol)
+        (market.stops if order.intent.order_type == "STOP" else market.resting).remove(order)
         del self._symbols[order.intent.client_id]
+
+    def _trigger(self, market: _Market, traded_ticks: int | None = None) -> Iterator[m.AnyMessage]:
+        """Let the stops act that the touch has reached, or a trade; without a book they act on the next one."""
+        for order in list(market.stops):
+            if traded_ticks is not None and _reaches(order.intent, traded_ticks):
+                order.is_triggered = True
+            if market.depth is None:
+                continue
+            touch = market.depth.asks if order.intent.side is Side.BUY else market.depth.bids
+            if order.is_triggered or (touch and _reaches(order.intent, touch[0][0])):
+                self._unrest(order)
+                yield from self._take(market, order)
 
     def _displayed(self, market: _Market, order: _Order) -> int | None:
         """Return what is displayed at the order's price, or None where the window does not reach."""
@@ -304,10 +392,12 @@ class PaperExchange:
                 order.ahead_lots = displayed if order.ahead_lots is None else min(order.ahead_lots, displayed)
             # The market itself moved through our price: whoever came there met us first.
             for price, lots in list(self._levels(market, order.intent)):
-                qty = min(lots, order.leaves_lots)
+                qty = min(lots, self._fillable_lots(order))
                 if qty:
                     self._note_taken(market, order.intent.side, price, qty)
                     yield from self._fill(order, order.price_ticks, qty, is_maker=True)
+        if market.stops:
+            yield from self._trigger(market)
         if self._at_door:
             yield from self._let_in(depth.symbol)
 
@@ -320,7 +410,11 @@ class PaperExchange:
 
     def _on_trade(self, trade: m.TradeTick) -> Iterator[m.AnyMessage]:
         market = self._markets.get(trade.symbol)
-        if market is None or not market.resting:
+        if market is None:
+            return
+        if market.stops:
+            yield from self._trigger(market, trade.price_ticks)
+        if not market.resting:
             return
         left = trade.qty_lots
         for order in list(market.resting):
@@ -335,7 +429,7 @@ class PaperExchange:
                 left -= passed
                 if order.ahead_lots is not None:
                     order.ahead_lots -= passed
-            qty = min(left, order.leaves_lots)
+            qty = min(left, self._fillable_lots(order))
             if qty:
                 left -= qty
                 yield from self._fill(order, order.price_ticks, qty, is_maker=True)
@@ -345,17 +439,15 @@ class PaperExchange:
     def _fill(self, order: _Order, price_ticks: int, qty_lots: int, *, is_maker: bool) -> Iterator[m.AnyMessage]:
         intent = order.intent
         instrument = self._instruments[intent.symbol]
-        base_atoms = qty_lots * instrument.base_atoms_per_lot
-        notional_atoms = instrument.notional_atoms(price_ticks, qty_lots)
         fee_ppm = self._terms.maker_fee_ppm if is_maker else self._terms.taker_fee_ppm
-        if intent.side is Side.BUY:
-            fee = fee_atoms(base_atoms, fee_ppm)
-            cash_change, base_change = -notional_atoms, base_atoms - fee
+        if intent.side is Side.BUY and not instrument.is_fee_in_quote:
+            fee = fee_atoms(qty_lots * instrument.base_atoms_per_lot, fee_ppm)
         else:
-            fee = fee_atoms(notional_atoms, fee_ppm)
-            cash_change, base_change = notional_atoms - fee, -base_atoms
-        self._cash_atoms += cash_change
-        self._base_atoms[intent.symbol] = self._base_atoms.get(intent.symbol, 0) + base_change
+            fee = fee_atoms(instrument.notional_atoms(price_ticks, qty_lots), fee_ppm)
+        cash, coins = self._position(intent.symbol).book(instrument, intent.side, price_ticks, qty_lots, fee)
+        self._cash_atoms += cash
+        key = intent.strategy, intent.symbol
+        self._held[key] = self._held.get(key, 0) + coins
         trade_id = f"{order.order_id}.{order.filled_lots}"
         order.filled_lots += qty_lots
         yield m.Fill(
@@ -391,3 +483,8 @@ class PaperExchange:
             filled_lots=order.filled_lots,
             reason=reason,
         )
+
+
+def _reaches(intent: OrderIntent, price_ticks: int) -> bool:
+    """Return whether a price is at the trigger of a stop order, or beyond it."""
+    return intent.side.sign * (price_ticks - intent.trigger_ticks) >= 0

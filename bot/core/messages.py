@@ -110,6 +110,17 @@ class Signal(Message, frozen=True, kw_only=True):
     """The price that the decision was made at; slippage is measured from here."""
     is_passive: bool
     """True: rest at the touch and wait, as a maker; False: take what is there."""
+    number: int = 0
+    """Counts the sizes that this strategy has set on this symbol: an amount is spent once for each."""
+    amount_atoms: int = 0
+    """Above 0: buy for this much quote in all, fees included, at the market; `target_lots` is what that buys at
+    `price_ticks`. The strategy's next signal says what came of it."""
+    limit_ticks: int = 0
+    """Above 0: make the position larger with a limit order at this price only."""
+    stop_ticks: int = 0
+    """Above 0: what is held is guarded by a stop order at this price."""
+    profit_ticks: int = 0
+    """Above 0: what is held is offered at this price."""
 
 
 # --- what may be done, said by the risk gate
@@ -241,6 +252,10 @@ class Recovered(Message, frozen=True, kw_only=True):
     """Strategy to symbol to atoms of the base coin; only those that are not 0."""
     orders: tuple[OrderRecord, ...]
     """Every order that may still live, oldest first."""
+    entries: dict[str, dict[str, int]] = {}
+    """Strategy to symbol to the price of the fill that opened what it holds."""
+    costs: dict[str, int] = {}
+    """Symbol of a perpetual to the signed notional that its position was opened at, in quote atoms."""
     risk_state: RiskState
     risk_cause: str
     equity: EquityMarked | None
@@ -264,7 +279,7 @@ class FillBooked(Message, frozen=True, kw_only=True):
     fill: Fill
     strategy: str
     strategy_atoms: int
-    """Base atoms of the symbol that belong to the strategy now."""
+    """Base atoms of the symbol that belong to the strategy now; below 0 where it is short."""
     cash_atoms: int
 
 
@@ -295,13 +310,38 @@ class Fill(Message, frozen=True, kw_only=True):
     price_ticks: int
     qty_lots: int
     fee_atoms: int
-    """In base atoms on a buy, in quote atoms on a sell: the exchange takes its fee out of what is received."""
+    """In quote atoms where `Instrument.is_fee_in_quote`. Elsewhere the exchange takes its fee out of what is received:
+    a buy's is in base atoms, a sell's in quote atoms."""
     is_maker: bool
 
     @property
     def key(self) -> tuple[str, str, str, Side]:
         """Return the full name of this fill: both sides of a self-trade share a trade id."""
         return self.symbol, self.trade_id, self.order_id, self.side
+
+
+class FundingPaid(Message, frozen=True, kw_only=True):
+    """A perpetual's funding was settled on the position held at that instant: `ts_ns` names the payment for ever."""
+
+    symbol: str
+    rate_ppb: int
+    """Billionths of the position's value; above 0 longs pay shorts."""
+    price_ticks: int
+    paid_atoms: int
+    """Quote atoms; below 0 where we received."""
+
+
+class Liquidated(Message, frozen=True, kw_only=True):
+    """The exchange closed our position in a perpetual, because the account could no longer carry it."""
+
+    symbol: str
+    price_ticks: int
+    signed_lots: int
+    """The change of the position: below 0 where a long was sold."""
+    fee_atoms: int
+    """In quote."""
+    cash_atoms: int = 0
+    """Cash after it: set by persistence."""
 
 
 AnyMessage = (
@@ -329,6 +369,8 @@ AnyMessage = (
     | FillBooked
     | OrderEvent
     | Fill
+    | FundingPaid
+    | Liquidated
 )
 
 Journalled = (
@@ -343,6 +385,8 @@ Journalled = (
     | OperatorAnswered
     | OrderEvent
     | Fill
+    | FundingPaid
+    | Liquidated
 )
 """What the journal holds; state is what replaying it gives."""
 

@@ -13,7 +13,10 @@ import msgspec
 
 from bot.core.instrument import Side
 
-OrderType = Literal["MARKET", "LIMIT", "LIMIT_MAKER"]
+OrderType = Literal["MARKET", "LIMIT", "LIMIT_MAKER", "STOP"]
+"""`STOP` waits for the market to reach `trigger_ticks`, and is a market order from then on."""
+OrderRole = Literal["trade", "stop", "profit"]
+"""What an order is for: to reach the position wanted, or to guard the one that is held."""
 TimeInForce = Literal["GTC", "IOC", "FOK"]
 
 
@@ -70,8 +73,16 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
     qty_lots: int
     price_ticks: int | None
     """None on a market order."""
+    role: OrderRole = "trade"
+    amount_atoms: int = 0
+    """Above 0: a market buy that spends this much quote, fees included, and at most `qty_lots`."""
+    trigger_ticks: int = 0
+    """Of a stop order: a sell triggers at or below it, a buy at or above."""
+    is_reduce_only: bool = False
+    """Never opens a position or turns it round: the exchange cuts it to what is held."""
     reserved_atoms: int
-    """What a buy keeps out of other orders' reach: its worst case in quote atoms. 0 on a sell."""
+    """The worst case, in quote atoms, of what makes a position larger: the price of a spot buy, or the value of a
+    perpetual's increase. 0 on an order that only reduces."""
 
     @property
     def signed_lots(self) -> int:

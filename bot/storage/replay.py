@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -21,20 +21,25 @@ def encode_fact(fact: Journalled) -> bytes:
     return _encoder.encode(fact)
 
 
-def replay(records: Iterable[Record]) -> Ledger:
-    """Return the ledger that `records` add up to.
+def facts(records: Iterable[Record]) -> Iterator[Journalled]:
+    """Yield what `records` hold, in their order.
 
     Raises:
         JournalError: a record does not hold a fact that this version knows.
 
     """
-    ledger = Ledger()
     for record in records:
         try:
-            fact = _decoder.decode(record.payload)
+            yield _decoder.decode(record.payload)
         except msgspec.MsgspecError as error:
             raise JournalError(
                 f"journal record {record.seq} is not a fact ({error}): {record.payload[:200]!r}"
             ) from error
+
+
+def replay(records: Iterable[Record]) -> Ledger:
+    """Return the ledger that `records` add up to. Raises as `facts` does."""
+    ledger = Ledger()
+    for fact in facts(records):
         ledger.apply(fact)
     return ledger

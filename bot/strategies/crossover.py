@@ -6,7 +6,6 @@ from typing import Annotated
 
 import msgspec
 
-from bot.core.indicators import Sma
 from bot.core.messages import Bar
 from bot.strategies.base import Strategy, StrategySettings
 
@@ -28,13 +27,20 @@ class Crossover(Strategy):
     """Wants all while fast > slow, nothing otherwise, and has no opinion before `slow` bars."""
 
     def __init__(self, settings: CrossoverSettings) -> None:
-        self._fast = Sma(settings.fast)
-        self._slow = Sma(settings.slow)
+        self._fast, self._slow = settings.fast, settings.slow
+        self._fast_sum = self._slow_sum = self._count = 0
+        self._closes = [0] * settings.slow
+        """A ring of the last `slow` closes: both sums are exact, and one place holds what leaves them."""
 
     def on_bar(self, bar: Bar) -> float | None:
         """Return 1.0 or 0.0 by the order of the averages."""
-        fast = self._fast.step(bar.close_ticks)
-        slow = self._slow.step(bar.close_ticks)
-        if fast is None or slow is None:
+        closes, count, close = self._closes, self._count, bar.close_ticks
+        fast, slow = self._fast, self._slow
+        here = count % slow
+        self._fast_sum += close - closes[(count - fast) % slow]
+        self._slow_sum += close - closes[here]
+        closes[here] = close
+        self._count = count + 1
+        if self._count < slow:
             return None
-        return 1.0 if fast > slow else 0.0
+        return 1.0 if self._fast_sum / fast > self._slow_sum / slow else 0.0

@@ -1,27 +1,17 @@
-"""The machine of the strategy actor: hands each bar to the strategies that watch it, and sizes what they want."""
+"""The machine of the strategy actor: hands each bar to the strategies that watch it, and says what they want."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bot.core import messages as m
 from bot.core.durations import duration_ns
+from bot.core.equity import Equity
 from bot.core.instrument import Instrument
-from bot.core.sizing import target_lots
 from bot.strategies import AnyStrategySettings, make_strategy
+from bot.strategies.advice import Definition
 from bot.strategies.base import Strategy
-
-
-@dataclass(slots=True)
-class _Seat:
-    """One strategy on one symbol."""
-
-    name: str
-    settings: AnyStrategySettings
-    strategy: Strategy
-    share: float = 0.0
-    target_lots: int = 0
+from bot.strategies.seats import AdviserSeat, Known, Purse, Seat, ShareSeat
 
 
 class StrategyHost:
@@ -29,42 +19,107 @@ class StrategyHost:
 
     def __init__(self, settings: Mapping[str, AnyStrategySettings], symbols: Sequence[str]) -> None:
         """Seat each strategy of `settings` on those of its symbols that are in `symbols`, which the run plays."""
-        self.watched: dict[tuple[str, int], list[_Seat]] = {}
-        """(symbol, bar length in ns) to who listens."""
+        self.watched: dict[tuple[str, int], list[Seat]] = {}
+        """(symbol, bar length in ns) to who decides on it; an empty list where it is only heard."""
+        self._hearing: dict[tuple[str, int], list[Seat]] = {}
+        self._seats: dict[tuple[str, str], Seat] = {}
+        self._instruments: dict[str, Instrument] = {}
+        self._known: dict[tuple[str, str], Known] = {}
+        """(strategy, symbol) to what the journal said, until the market is listed."""
+        self.purse = Purse(Equity(self._instruments))
         for name, own in settings.items():
             for symbol in own.symbols or symbols:
                 if symbol in symbols:
-                    key = symbol, duration_ns(own.timeframe)
-                    self.watched.setdefault(key, []).append(_Seat(name, own, make_strategy(own)))
-        self._instruments: dict[str, Instrument] = {}
+                    made = make_strategy(own)
+                    if isinstance(made, Strategy):
+                        self.seat_strategy(name, symbol, own, made)
+                    else:
+                        self.seat_definition(name, symbol, made, symbols)
+
+    def seat_strategy(self, name: str, symbol: str, settings: AnyStrategySettings, strategy: Strategy) -> Seat:
+        """Seat a strategy on a symbol, fresh."""
+        seat = ShareSeat(name, symbol, self._instruments, self.purse, settings, strategy)
+        self._seat(seat, duration_ns(settings.timeframe))
+        return seat
+
+    def seat_definition(self, name: str, symbol: str, definition: Definition, symbols: Iterable[str]) -> Seat:
+        """Seat an adviser of `definition` on a symbol; it hears those of the symbols it watches that the run plays."""
+        seat = AdviserSeat(name, symbol, self._instruments, self.purse, definition)
+        self._seat(seat, definition.timeframe_ns)
+        played = set(symbols)
+        for other in definition.watches:
+            if other != symbol and other in played:
+                key = other, definition.timeframe_ns
+                self.watched.setdefault(key, [])
+                self._hearing.setdefault(key, []).append(seat)
+        return seat
+
+    def _seat(self, seat: Seat, timeframe_ns: int) -> None:
+        self.watched.setdefault((seat.symbol, timeframe_ns), []).append(seat)
+        self._seats[seat.name, seat.symbol] = seat
 
     def handle(self, message: m.AnyMessage) -> Iterator[m.AnyMessage]:
-        """Return the positions wanted after a bar: one signal a bar from each strategy that has an opinion."""
+        """Return the positions wanted: a signal with each bar and opinion, and one after a fill that changed a wish."""
         match message:
             case m.Bar():
+                if not message.is_history:
+                    self.purse.closes[message.symbol] = message.close_ticks
+                self.hear(message)
                 for seat in self.watched.get((message.symbol, message.timeframe_ns), ()):
-                    signal = self._ask(seat, message)
-                    if signal is not None:
-                        yield signal
+                    if seat.take(message):
+                        yield seat.signal(message.ts_ns, message.close_ticks)
             case m.InstrumentListed():
-                self._instruments[message.instrument.symbol] = message.instrument
+                self._list(message.instrument)
+            case m.FillBooked():
+                self.purse.equity.book(message.fill)
+                self.purse.cash_atoms = message.cash_atoms
+                fill = message.fill
+                seat = self._seats.get((message.strategy, fill.symbol))
+                if seat is not None and seat.book(fill.price_ticks, message.strategy_atoms):
+                    yield seat.signal(message.ts_ns, fill.price_ticks)
+            case m.FundingPaid():
+                self.purse.equity.pay(message)
+                self.purse.cash_atoms -= message.paid_atoms
+            case m.Liquidated():
+                self.purse.equity.liquidate(message)
+                self.purse.cash_atoms = message.cash_atoms
+                for seat in self._seats.values():
+                    if seat.symbol == message.symbol and seat.liquidate(message.price_ticks):
+                        yield seat.signal(message.ts_ns, message.price_ticks)
+            case m.Recovered():
+                self._recover(message)
             case _:
                 raise AssertionError(f"not routed to the strategies: {message!r}")
 
-    def _ask(self, seat: _Seat, bar: m.Bar) -> m.Signal | None:
-        share = seat.strategy.on_bar(bar)
-        if share is None or bar.is_history:
-            return None
-        # The size is fixed when the wish changes: a position is not rebalanced with every tick of the price.
-        if share != seat.share:
-            instrument = self._instruments[bar.symbol]
-            seat.share = share
-            seat.target_lots = target_lots(instrument, share, seat.settings.notional, bar.close_ticks)
-        return m.Signal(
-            ts_ns=bar.ts_ns,
-            strategy=seat.name,
-            symbol=bar.symbol,
-            target_lots=seat.target_lots,
-            price_ticks=bar.close_ticks,
-            is_passive=seat.settings.is_passive,
-        )
+    @property
+    def is_hearing(self) -> bool:
+        """Return whether anybody watches a symbol beside its own."""
+        return bool(self._hearing)
+
+    def hear(self, bar: m.Bar) -> None:
+        """Let a bar be heard by those who watch its symbol beside their own."""
+        for seat in self._hearing.get((bar.symbol, bar.timeframe_ns), ()):
+            seat.hear(bar)
+
+    def _list(self, instrument: Instrument) -> None:
+        self._instruments[instrument.symbol] = instrument
+        for (name, symbol), seat in self._seats.items():
+            if symbol == instrument.symbol:
+                known = self._known.pop((name, symbol), None)
+                if known is not None:
+                    seat.restore(known)
+
+    def _recover(self, message: m.Recovered) -> None:
+        self.purse.equity.recover(message)
+        self.purse.cash_atoms = message.cash_atoms
+        for name, held in message.holdings.items():
+            for symbol, atoms in held.items():
+                self._known[name, symbol] = Known(
+                    held_atoms=atoms,
+                    entry_ticks=message.entries.get(name, {}).get(symbol, 0),
+                    orders=tuple(
+                        record
+                        for record in message.orders
+                        if (record.intent.strategy, record.intent.symbol) == (name, symbol)
+                    ),
+                )

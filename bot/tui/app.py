@@ -22,7 +22,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Static
 
 from bot.control.paths import socket_path
-from bot.control.protocol import Answer, Hello, Lost, Note, Reply, Verb, View
+from bot.control.protocol import Answer, Hello, Lost, Note, Reply, Research, Verb, View
 from bot.core.text import safe_text
 from bot.tui import format as fmt
 from bot.tui.client import DaemonLink, Disconnected
@@ -34,6 +34,7 @@ from bot.tui.panels import (
     Header,
     LogPanel,
     PlayedBar,
+    ResearchBar,
     Ribbon,
     TablePanel,
     fill_columns,
@@ -46,6 +47,8 @@ REPAINT_S: Final = 0.25
 SILENT_MS_MAX: Final = 5000
 """A connected daemon that said nothing for longer is suspected, and the screen says so."""
 TOAST_LENGTH_MAX: Final = 200
+RESEARCH_MAX: Final = 16
+"""Works shown at once; a daemon has no more clients."""
 
 
 class ScreenResult(StrEnum):
@@ -176,6 +179,7 @@ class TradingScreen(App[ScreenResult]):
         self._header = Header(id="header")
         self._ribbon = Ribbon(id="ribbon")
         self._played = PlayedBar(id="played")
+        self._research = ResearchBar(id="research")
         self._board = Vertical(id="board")
         self._equity = EquityChart(id="equity", classes="panel")
         self._positions = TablePanel("Positions", "no open positions", id="positions")
@@ -204,6 +208,7 @@ class TradingScreen(App[ScreenResult]):
         yield self._header
         yield self._ribbon
         yield self._played
+        yield self._research
         with self._board:
             with Horizontal(id="columns"):
                 with Vertical(id="left"):
@@ -247,6 +252,9 @@ class TradingScreen(App[ScreenResult]):
                 self._log("warning", f"{answer.count} lines of this log were lost: the screen was too slow")
             case Reply():
                 self._on_reply(answer)
+            case Research():
+                others = tuple(work for work in self._research.works if work.id != answer.id)
+                self._research.works = others if answer.is_over else (*others, answer)[-RESEARCH_MAX:]
 
     def _on_reply(self, reply: Reply) -> None:
         verb = self._asked.pop(reply.id, None)
@@ -256,6 +264,7 @@ class TradingScreen(App[ScreenResult]):
 
     def _on_disconnected(self, lost: Disconnected) -> None:
         self._asked.clear()
+        self._research.works = ()
         if self._is_stopping:
             self.exit(ScreenResult.STOPPED)
             return

@@ -18,7 +18,7 @@ from textual.reactive import reactive
 from textual.style import Style
 from textual.widget import Widget
 
-from bot.control.protocol import FillRow, Hello, MarketRow, Note, OrderRow, PositionRow, View
+from bot.control.protocol import FillRow, Hello, MarketRow, Note, OrderRow, PositionRow, Research, View
 from bot.core.instrument import Side
 from bot.core.messages import RiskState
 from bot.core.text import safe_text
@@ -29,6 +29,7 @@ LOG_LINES_MAX: Final = 500
 LOG_TEXT_MAX: Final = 300
 _CHART_LABEL_WIDTH: Final = 12
 _WIDE: Final = 110
+_LEFT_S_MAX: Final = 1e7
 _SPACE: Final = Cell("   ")
 
 
@@ -190,6 +191,33 @@ class PlayedBar(Painted):
                 Cell(words),
             ]
         )
+
+
+class ResearchBar(Painted):
+    """How far a backtest or a sweep beside the bot is; not there without one."""
+
+    works: reactive[tuple[Research, ...]] = reactive(())
+    """The newest report of each, oldest work first; the last one is shown."""
+
+    def watch_works(self, works: tuple[Research, ...]) -> None:
+        """Be there only when there is something to show."""
+        self.display = bool(works)
+
+    def render(self) -> Content:
+        """Return one line: name, share, rate, time left and the best so far."""
+        if not self.works:
+            return Content("")
+        work = self.works[-1]
+        share = min(1.0, work.done / work.total) if work.total else 0.0
+        left = "" if work.left_s is None else f"  {fmt.age(int(1000 * min(work.left_s, _LEFT_S_MAX)))} left"
+        others = f"  and {len(self.works) - 1} more" if len(self.works) > 1 else ""
+        numbers = f"  {share:4.0%}  {fmt.count(work.done)} of {fmt.count(work.total)}  {fmt.count(int(work.rate))}/s"
+        cells = [
+            Cell("Research ", Tone.FAINT),
+            safe_cell(work.name, Tone.STRONG),
+            Cell(f"{numbers}{left}{others}"),
+        ]
+        return self.paint([*cells, Cell("  best ", Tone.FAINT), safe_cell(work.best)] if work.best else cells)
 
 
 class Banner(Painted):

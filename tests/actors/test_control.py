@@ -26,13 +26,14 @@ from bot.control.protocol import (
     Note,
     Reply,
     Request,
+    Research,
     Status,
     View,
     decode_answer,
     encode,
 )
 from bot.errors import SettingsError
-from tests.control.samples import NOW_NS, busy_view, hello, view
+from tests.control.samples import NOW_NS, busy_view, hello, research, view
 
 LONG_S = 10.0
 """A test that waits longer for something has failed; real time, as sockets know no other."""
@@ -571,3 +572,78 @@ async def test_a_stuck_client_does_not_hold_up_the_end(tmp_path: Path, monkeypat
         began_s = trio.current_time()
     assert trio.current_time() - began_s < 2.0
     await stuck.stream.aclose()
+
+
+# --- research
+
+
+async def test_research_is_told_to_every_screen_and_to_one_that_comes_later(tmp_path: Path) -> None:
+    async with serving(tmp_path) as daemon:
+        early = await daemon.attach()
+        worker = await daemon.connect()
+        await worker.ask(research(done=1))
+        assert await early.read() == research(done=1)
+        late = await daemon.attach()
+        assert await late.read() == research(done=1)
+        await worker.ask(research(done=2, is_over=True))
+        assert await early.read() == await late.read() == research(done=2, is_over=True)
+        assert [type(answer) for answer in await _told_to_a_newcomer(daemon)] == [Hello, View]
+
+
+async def test_research_whose_command_is_gone_is_over(tmp_path: Path) -> None:
+    async with serving(tmp_path) as daemon:
+        screen = await daemon.attach()
+        worker = await daemon.connect()
+        await worker.ask(research())
+        await screen.read()
+        await worker.stream.aclose()
+        assert await screen.read() == research(is_over=True)
+
+
+async def test_the_words_of_research_are_safe_for_a_terminal(tmp_path: Path) -> None:
+    async with serving(tmp_path) as daemon:
+        screen = await daemon.attach()
+        worker = await daemon.connect()
+        await worker.ask(research(name="\x1b[31mred\n", best="b" * 120))
+        told = await screen.read()
+        assert isinstance(told, Research)
+        assert told.name == "[31mred"
+        assert told.best == "b" * 79 + "…"
+
+
+async def test_a_flood_of_research_is_thinned_to_the_newest(tmp_path: Path) -> None:
+    async with serving(tmp_path) as daemon:
+        screen = await daemon.attach()
+        worker = await daemon.connect()
+        count = 2_000
+        for done in range(count):
+            await worker.ask(research(done=done))
+        told = 0
+        while True:
+            answer = await screen.read()
+            assert isinstance(answer, Research)
+            told += 1
+            if answer.done == count - 1:
+                break
+        assert told < count // 10
+
+
+async def test_research_that_says_nonsense_is_closed_and_leaves_no_trace(tmp_path: Path) -> None:
+    async with serving(tmp_path) as daemon:
+        worker = await daemon.connect()
+        await worker.stream.send_all(b'{"type":"Research","id":"x","name":1}\n')
+        (answer,) = await worker.read_all()
+        assert isinstance(answer, Reply)
+        assert not answer.is_ok
+        assert [type(answer) for answer in await _told_to_a_newcomer(daemon)] == [Hello, View]
+
+
+async def _told_to_a_newcomer(daemon: Daemon) -> list[Answer]:
+    """What one who attaches hears until a note that is said afterwards."""
+    newcomer = await daemon.connect()
+    await newcomer.ask(Attach())
+    told = [await newcomer.read(), await newcomer.read()]
+    daemon.hub.note(note("after"))
+    while not isinstance(answer := await newcomer.read(), Note):
+        told.append(answer)
+    return told

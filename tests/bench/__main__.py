@@ -1,27 +1,26 @@
 """`python -m tests.bench [NAME …] [--json] [--peers]`: run the named benchmarks, or all, and print a line each.
 
-`--peers` measures rivals too, by turns in the same command, where they are installed: `pip install '.[bench]'`.
+`--peers` measures rivals too, by turns in the same command, where they are installed: `pip install '.[bench]'`. What
+stands beside a rival's figure is how many times better ours is.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
-from tests.bench import live_path, startup
+from tests.bench import book, live_path, research, research_first, research_path, research_sweep, startup
 from tests.bench.measure import Figure
 from tests.bench.orders import orders
 from tests.bench.receive import receive
 
-BENCHMARKS: dict[str, Callable[[], Figure]] = {
+ALONE: dict[str, Callable[[], Figure]] = {
     "help": startup.help_,
     "status": startup.status,
     "ready": startup.ready,
-    "receive": receive,
     "pipeline": live_path.pipeline,
     "sustained": live_path.sustained,
     "latency": live_path.latency,
@@ -29,28 +28,56 @@ BENCHMARKS: dict[str, Callable[[], Figure]] = {
     "orders": orders,
     "commit": live_path.commit,
 }
+BESIDE_PEERS: dict[str, Callable[..., Figure]] = {
+    "receive": receive,
+    "single": research.single,
+    "sweep": research_sweep.sweep,
+    "screen": research_sweep.screen,
+    "path": research_path.path,
+    "path-sweep": research_path.path_sweep,
+    "portfolio": research.portfolio,
+    "callback": research.callback,
+    "book": book.book,
+    "queue": book.queue,
+    "first-backtest": research_first.first_backtest,
+}
+NAMES = (*ALONE, *BESIDE_PEERS)
+TIMES = ("s", "ms", "us")
+"""Units of figures of which less is better."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"out of: {' '.join(BENCHMARKS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"out of: {' '.join(NAMES)}")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--peers", action="store_true", help="measure rivals too, where they are installed")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in BENCHMARKS]
+    unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
-    for name in arguments.names or BENCHMARKS:
-        benchmark = partial(receive, peers=arguments.peers) if name == "receive" else BENCHMARKS[name]
+        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    for name in arguments.names or NAMES:
+        benchmark = ALONE[name] if name in ALONE else partial(BESIDE_PEERS[name], peers=arguments.peers)
         figure = benchmark()
         if arguments.json:
-            sys.stdout.write(msgspec.json.encode(figure).decode() + "\n")
+            print(msgspec.json.encode(figure).decode(), flush=True)
         else:
-            what = (BENCHMARKS[name].__doc__ or "").strip()
-            others = "; ".join(f"{key} {value:,.1f}" for key, value in (figure.peers | figure.details).items())
-            print(f"{figure.name:<10} {figure.value:>12,.1f} {figure.unit:<4} {what}{f' [{others}]' if others else ''}")
-        sys.stdout.flush()
+            print(_line(figure, (ALONE | BESIDE_PEERS)[name].__doc__ or ""), flush=True)
     return 0
+
+
+def _line(figure: Figure, what: str) -> str:
+    others = [f"{name} {_number(value)} ({_times_better(figure, value):,.1f}x)" for name, value in figure.peers.items()]
+    others += [f"{name} {_number(value)}" for name, value in figure.details.items()]
+    beside = f" [{'; '.join(others)}]" if others else ""
+    return f"{figure.name:<14} {_number(figure.value):>12} {figure.unit:<4} {what.strip()}{beside}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _times_better(figure: Figure, theirs: float) -> float:
+    return theirs / figure.value if figure.unit in TIMES else figure.value / theirs
 
 
 if __name__ == "__main__":

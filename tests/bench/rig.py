@@ -36,6 +36,7 @@ from bot.storage.memory import MemoryJournal
 from bot.storage.portal import open_portal
 from bot.storage.sqlite import open_sqlite_journal
 from bot.strategies.base import Strategy
+from bot.strategies.seats import ShareSeat
 from tests.bench.frames import START_NS
 
 SYMBOLS = ("BTC_USDT", "ETH_USDT")
@@ -158,6 +159,7 @@ async def _trade(port: int, settings: Settings, journal: Journal, is_timed: bool
     if is_timed:
         for seats in machines.host.watched.values():
             for seat in seats[:1]:
+                assert isinstance(seat, ShareSeat)
                 seat.strategy = FlipFlop()
             del seats[1:]
 

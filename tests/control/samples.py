@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bot.control.protocol import FillRow, Hello, MarketRow, OrderRow, PositionRow, View
+from bot.control.protocol import FillRow, Hello, MarketRow, OrderRow, PositionRow, Research, View
 from bot.core.instrument import Side
 from bot.core.messages import SECOND_NS, RiskState
 from bot.core.orders import OrderState
@@ -46,6 +46,13 @@ def order(**changes: Any) -> OrderRow:
         filled=Decimal("0.0100"),
         state=OrderState.PARTIALLY_FILLED,
         submitted_ns=NOW_NS - 90 * SECOND_NS,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def research(**changes: Any) -> Research:
+    base = Research(
+        id="7", name="sweep crossover", done=1_500, total=10_000, rate=2_345.6, left_s=93.0, best="3.21 at 5"
     )
     return msgspec.structs.replace(base, **changes)
 

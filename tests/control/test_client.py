@@ -16,11 +16,11 @@ import trio
 
 from actors.control import Hub, serve_control
 from bot.control import client
-from bot.control.client import ask_status, send_command
+from bot.control.client import Announcer, ask_status, send_command
 from bot.control.paths import socket_path
-from bot.control.protocol import Command, Lost, Reply, decode_request, encode
+from bot.control.protocol import Attach, Command, Lost, Reply, decode_answer, decode_request, encode
 from bot.errors import BadReply, ConnectionLost, NotRunning
-from tests.control.samples import busy_view, hello
+from tests.control.samples import busy_view, hello, research
 
 
 @pytest.fixture
@@ -172,3 +172,38 @@ def test_each_command_has_its_own_name(state_dir: Path) -> None:
 def test_the_client_needs_neither_trio_nor_textual() -> None:
     code = "import sys, bot.control.client; sys.exit(bool({'trio', 'textual', 'asyncio'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+async def test_an_announcer_tells_the_daemon_that_is_there_and_its_end_when_it_closes(state_dir: Path) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_control, Hub(busy_view), hello, socket_path(state_dir), _carry_out)
+        async with await trio.open_unix_socket(str(socket_path(state_dir))) as screen:
+            await screen.send_all(encode(Attach()))
+            announcer = Announcer(state_dir)
+            announcer.say(research(done=1))
+            heard = b""
+            with trio.fail_after(10):
+                while b'"Research"' not in heard:
+                    heard += await screen.receive_some()
+                announcer.close()
+                while b'"is_over":true' not in heard:
+                    heard += await screen.receive_some()
+        nursery.cancel_scope.cancel()
+    told = [decode_answer(line) for line in heard.splitlines()[2:]]
+    assert told == [research(done=1), research(done=1, is_over=True)]
+
+
+def test_an_announcer_without_a_daemon_says_nothing(state_dir: Path) -> None:
+    announcer = Announcer(state_dir)
+    announcer.say(research())
+    announcer.close()
+
+
+def test_an_announcer_never_waits_for_a_daemon_that_does_not_read(state_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(socket_path(state_dir)))
+        deaf.listen()
+        announcer = Announcer(state_dir)
+        for done in range(20_000):  # some megabytes: more than any socket keeps
+            announcer.say(research(done=done))
+        announcer.close()

@@ -24,9 +24,9 @@ from bot.control.protocol import (
     encode,
 )
 from bot.errors import BadReply
-from tests.control.samples import NOW_NS, busy_view, hello, view
+from tests.control.samples import NOW_NS, busy_view, hello, research, view
 
-REQUESTS: list[Request] = [Attach(), Status(), Command(id="a1", verb="halt"), Command(id="", verb="stop")]
+REQUESTS: list[Request] = [Attach(), Status(), Command(id="a1", verb="halt"), Command(id="", verb="stop"), research()]
 ANSWERS: list[Answer] = [
     hello(),
     view(),
@@ -35,6 +35,7 @@ ANSWERS: list[Answer] = [
     Note(ts_ns=NOW_NS, level="warning", text="connection lost"),
     Lost(count=12),
     Reply(id="a1", is_ok=True, text="HALTED"),
+    research(left_s=None, is_over=True),
 ]
 
 
@@ -74,6 +75,11 @@ NONSENSE = [
     b'{"type":"Command","id":"' + b"x" * 65 + b'","verb":"halt"}',
     b'{"type":"Command","id":"\xff","verb":"halt"}',
     b'{"type":"Attach","x":' + b"[" * 30_000,
+    b'{"type":"Research","id":"x","name":"y","done":-1,"total":1,"rate":1}',
+    b'{"type":"Research","id":"x","name":"y","done":1,"total":9007199254740993,"rate":1}',
+    b'{"type":"Research","id":"x","name":"y","done":1,"total":1,"rate":1e400}',
+    b'{"type":"Research","id":"x","name":"y","done":1,"total":1,"rate":1,"left_s":-1}',
+    b'{"type":"Research","id":"x","name":"' + b"y" * 121 + b'","done":1,"total":1,"rate":1}',
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from bot.core import messages as m
@@ -21,10 +22,13 @@ from tests.support.builders import (
     depth,
     event,
     fill,
+    funding,
+    liquidated,
     listed,
     only,
     quote,
     say,
+    sell,
     session,
     submit,
     tick,
@@ -93,6 +97,23 @@ def test_equity_is_cash_and_positions_at_the_middle_of_the_book() -> None:
     assert keeper.equity_atoms is None
     say(keeper, quote(119, 121))
     assert keeper.equity_atoms == (9_000 + 1_200) * ATOMS
+
+
+def test_a_perpetual_counts_with_its_open_profit() -> None:
+    keeper = bookkeeper(listed(is_perp=True), approved(sell(10)), fill(sell(10), 10, 100))
+    assert keeper.equity_atoms is None
+    say(keeper, quote(119, 121))
+    assert keeper.equity_atoms == (10_000 - 200) * ATOMS
+
+
+def test_funding_and_liquidation_are_written_and_said_once() -> None:
+    keeper = bookkeeper(listed(is_perp=True), approved(sell(10)), fill(sell(10), 10, 100))
+    keeper.take_pending()
+    paid, closed = funding(7), liquidated(10, 130, fee=3)
+    said = say(keeper, paid, paid, closed, closed)
+    assert said == [paid, msgspec.structs.replace(closed, cash_atoms=(10_000 - 7 - 300 - 3) * ATOMS)]
+    assert keeper.take_pending() == [paid, closed]
+    assert keeper.equity_atoms == (10_000 - 310) * ATOMS
 
 
 def test_the_exchange_s_mark_counts_only_while_the_book_is_lost() -> None:

@@ -69,7 +69,7 @@ def test_a_decimal_has_no_zeros_at_its_end() -> None:
     assert str(decimal_of(100_000, 3)) == "100"
 
 
-@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 10**9), st.integers(1, 10**9))
+@given(st.integers(0, 8), st.integers(0, 8), st.integers(1, 10**9), st.integers(1, 10**9))
 def test_price_times_quantity_is_exact(price_scale: int, quantity_scale: int, ticks: int, lots: int) -> None:
     market = instrument(price_scale=price_scale, quantity_scale=quantity_scale)
     exact = market.price(ticks) * market.quantity(lots)
@@ -77,9 +77,9 @@ def test_price_times_quantity_is_exact(price_scale: int, quantity_scale: int, ti
     assert market.value_atoms(lots * market.base_atoms_per_lot, ticks) == market.notional_atoms(ticks, lots)
 
 
-@pytest.mark.parametrize(("price_scale", "quantity_scale"), [(7, 6), (-1, 2), (2, -1)])
+@pytest.mark.parametrize(("price_scale", "quantity_scale"), [(9, 8), (-1, 2), (2, -1)])
 def test_steps_finer_than_an_atom_are_refused(price_scale: int, quantity_scale: int) -> None:
-    with pytest.raises(OffGrid, match="sum <= 12"):
+    with pytest.raises(OffGrid, match=f"sum <= {ATOM_SCALE}"):
         instrument(price_scale=price_scale, quantity_scale=quantity_scale)
 
 
@@ -100,7 +100,28 @@ def test_less_than_a_lot_is_dust_to_a_seller_and_a_lot_to_a_holder() -> None:
 def test_a_value_is_rounded_down() -> None:
     market = instrument(price_scale=2)
     assert market.value_atoms(1, 199) == 1
+    assert market.value_atoms(-1, 199) == -2  # what a short owes
     assert market.value_atoms(ATOMS, 199) == 199 * ATOMS // 100
+
+
+def test_less_than_the_smallest_quantity_is_no_position() -> None:
+    market = instrument(quantity_scale=2, qty_lots_min=5)
+    lot = market.base_atoms_per_lot
+    assert [market.position_lots(atoms) for atoms in (5 * lot - 1, 5 * lot, 7 * lot - 1)] == [0, 5, 7]
+    assert [market.position_lots(-atoms) for atoms in (5 * lot - 1, 5 * lot, 7 * lot)] == [0, -5, -7]
+
+
+@pytest.mark.parametrize(
+    ("ppm", "spent"), [(0, 1_000 * ATOMS), (2_000, 1_002 * ATOMS), (1, 1_000 * ATOMS + ATOMS // 1_000)]
+)
+def test_a_buy_spends_its_fee_too_where_that_is_in_quote(ppm: int, spent: int) -> None:
+    market = instrument(quote_fee_ppm=ppm)
+    assert market.spent_atoms(100, 10) == spent
+    assert market.is_fee_in_quote == (ppm > 0)
+
+
+def test_a_perpetual_pays_in_quote() -> None:
+    assert instrument(is_perp=True).is_fee_in_quote
 
 
 def test_a_side_has_a_sign() -> None:

@@ -16,7 +16,21 @@ from bot.core.instrument import ATOMS, Side, fee_atoms
 from bot.core.ledger import Ledger, Position
 from bot.core.orders import OrderIntent, OrderState, client_id
 from bot.errors import UnknownOrder
-from tests.support.builders import BTC, ETH, NOW_NS, approved, buy, event, fill, ledger, listed, sell, session
+from tests.support.builders import (
+    BTC,
+    ETH,
+    NOW_NS,
+    approved,
+    buy,
+    event,
+    fill,
+    funding,
+    ledger,
+    liquidated,
+    listed,
+    sell,
+    session,
+)
 
 S = OrderState
 
@@ -67,6 +81,117 @@ def test_a_new_fill_says_what_is_held_after_it() -> None:
     booked = book.apply(fill(buy(10), 4, 100))
     assert isinstance(booked, m.FillBooked)
     assert (booked.strategy, booked.strategy_atoms, booked.cash_atoms) == ("one", 4 * ATOMS, 9_600 * ATOMS)
+
+
+def test_a_fee_in_quote_makes_a_buy_dearer_and_leaves_its_coins_whole() -> None:
+    book = ledger(listed(quote_fee_ppm=2_000), approved(buy(10)), fill(buy(10), 10, 100, fee_atoms=2 * ATOMS))
+    assert book.cash_atoms == (9_000 - 2) * ATOMS
+    assert book.positions[BTC] == Position(base_atoms=10 * ATOMS, cost_atoms=1_002 * ATOMS)
+
+
+# --- perpetuals
+
+
+def perp_ledger(*trades: tuple[int, int], fee: int = 0) -> Ledger:
+    """Return a ledger that traded a perpetual: (signed lots, price) of each fill, each with a fee in whole units."""
+    book = ledger(listed(is_perp=True))
+    for number, (lots, price) in enumerate(trades, start=1):
+        intent = (buy if lots > 0 else sell)(abs(lots), number=number)
+        book.apply(approved(intent))
+        book.apply(fill(intent, abs(lots), price, fee_atoms=fee * ATOMS))
+    return book
+
+
+@pytest.mark.parametrize(
+    ("trades", "position"),
+    [
+        ([(10, 100)], (10, 1_000, 0)),
+        ([(-10, 100)], (-10, -1_000, 0)),
+        ([(10, 100), (10, 200)], (20, 3_000, 0)),
+        ([(-10, 100), (-10, 200)], (-20, -3_000, 0)),
+        ([(10, 100), (-4, 150)], (6, 600, 200)),
+        ([(-10, 100), (4, 150)], (-6, -600, -200)),
+        ([(10, 100), (-10, 90)], (0, 0, -100)),
+        ([(10, 100), (-15, 120)], (-5, -600, 200)),
+        ([(-10, 100), (15, 120)], (5, 600, -200)),
+    ],
+)
+def test_a_perpetual_costs_nothing_and_pays_the_profit_of_what_is_closed(
+    trades: list[tuple[int, int]], position: tuple[int, int, int]
+) -> None:
+    book = perp_ledger(*trades)
+    lots, cost, profit = (number * ATOMS for number in position)
+    assert book.positions[BTC] == Position(base_atoms=lots, cost_atoms=cost, realised_atoms=profit)
+    assert book.cash_atoms == 10_000 * ATOMS + profit
+    assert book.recovered(0).costs == ({BTC: cost} if lots else {})
+
+
+def test_a_perpetual_s_fees_are_paid_out_of_cash_at_once() -> None:
+    book = perp_ledger((-10, 100), (4, 100), fee=1)
+    assert (book.cash_atoms, book.positions[BTC].realised_atoms) == (9_998 * ATOMS, -2 * ATOMS)
+    assert book.positions[BTC].base_atoms == -6 * ATOMS
+
+
+def test_what_is_left_carries_the_rounding_of_a_cost() -> None:
+    book = ledger(listed(is_perp=True, price_scale=16))  # a tick of a coin is one atom
+    for number, (lots, price) in enumerate([(-2, 3), (-1, 4), (1, 5)], start=1):
+        intent = (buy if lots > 0 else sell)(abs(lots), number=number)
+        book.apply(approved(intent))
+        book.apply(fill(intent, abs(lots), price))
+    assert book.positions[BTC] == Position(base_atoms=-2 * ATOMS, cost_atoms=-6, realised_atoms=-1)
+
+
+def test_funding_is_paid_out_of_cash_once_for_each_time() -> None:
+    book = perp_ledger((10, 100))
+    said = [funding(7), funding(7), funding(-3, at_ns=NOW_NS + 1), funding(9)]
+    assert [book.apply(fact) for fact in said] == [True, False, True, False]
+    assert book.cash_atoms == (10_000 - 7 + 3) * ATOMS
+    assert book.positions[BTC].realised_atoms == -4 * ATOMS
+
+
+def test_a_liquidation_closes_what_every_strategy_holds_of_the_symbol() -> None:
+    mine, other, spot = buy(3), buy(5, number=2, strategy="two"), buy(1, number=3, symbol=ETH)
+    book = ledger(listed(is_perp=True), listed(ETH), *map(approved, (mine, other, spot)))
+    for intent in (mine, other, spot):
+        book.apply(fill(intent, intent.qty_lots, 100))
+    assert book.apply(liquidated(-8, 60, fee=2)) is True
+    assert book.apply(liquidated(-8, 60, fee=2)) is False
+    assert book.cash_atoms == (10_000 - 100 - 8 * 40 - 2) * ATOMS
+    known = book.recovered(0)
+    assert (known.holdings, known.costs) == ({"one": {ETH: ATOMS}, "two": {}}, {})
+    assert known.entries == {"one": {ETH: 100}, "two": {}}
+
+
+def test_a_liquidated_short_is_bought_back() -> None:
+    book = perp_ledger((-10, 100))
+    book.apply(liquidated(10, 130, fee=1))
+    assert book.cash_atoms == (10_000 - 300 - 1) * ATOMS
+    assert book.positions[BTC].base_atoms == 0
+
+
+@pytest.mark.parametrize(
+    ("trades", "entry"),
+    [
+        ([(10, 100)], 100),
+        ([(10, 100), (10, 120)], 100),
+        ([(10, 100), (-4, 120)], 100),
+        ([(10, 100), (-10, 120)], None),
+        ([(10, 100), (-10, 120), (3, 90)], 90),
+        ([(10, 100), (-12, 120)], 120),
+    ],
+)
+def test_an_entry_is_the_price_that_opened_what_is_held(trades: list[tuple[int, int]], entry: int | None) -> None:
+    assert perp_ledger(*trades).recovered(0).entries["one"].get(BTC) == entry
+
+
+def test_dust_has_no_entry_and_the_next_buy_opens_anew() -> None:
+    book = ledger(approved(buy(10)), fill(buy(10), 10, 100, fee_atoms=ATOMS // 100), approved(sell(9, number=2)))
+    book.apply(fill(sell(9, number=2), 9, 120))
+    assert book.positions[BTC].base_atoms == 99 * ATOMS // 100
+    assert book.recovered(0).entries == {"one": {}}
+    book.apply(approved(buy(5, number=3)))
+    book.apply(fill(buy(5, number=3), 5, 130))
+    assert book.recovered(0).entries == {"one": {BTC: 130}}
 
 
 # --- exactly once

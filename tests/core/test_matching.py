@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from bot.assembly import terms_of
 from bot.config import load_settings
 from bot.core import messages as m
 from bot.core.instrument import ATOMS, Side
-from bot.core.ledger import Ledger
+from bot.core.ledger import Ledger, Position
 from bot.core.matching import PaperExchange, PaperTerms
 from bot.core.orders import OrderIntent, OrderState, OrderType, TimeInForce, client_id
 from tests.support.builders import (
@@ -194,7 +195,7 @@ def test_a_fee_is_taken_out_of_what_is_received_and_rounded_against_us() -> None
         known=owner(10),
         taker_fee_ppm=1_550,
         maker_fee_ppm=333_333,
-        quantity_scale=11,
+        quantity_scale=15,
         notional_atoms_min=0,
         price_scale=1,
     )
@@ -332,12 +333,174 @@ def test_an_order_at_the_door_can_be_cancelled() -> None:
     assert say(exchange, depth()) == []
 
 
+# --- stops, guards and amounts
+
+
+def stop(side: Side, trigger: int, qty: int = 5, **changes: Any) -> OrderIntent:
+    """Return a stop order that guards what is held."""
+    made = order(side, qty, None, time_in_force="GTC", order_type="STOP", trigger_ticks=trigger, role="stop", **changes)
+    return msgspec.structs.replace(made, is_reduce_only=True, reserved_atoms=0)
+
+
+def target(side: Side, price: int, qty: int = 5, **changes: Any) -> OrderIntent:
+    """Return a limit order that takes the profit of what is held."""
+    made = order(side, qty, price, role="profit", is_reduce_only=True, **changes)
+    return msgspec.structs.replace(made, reserved_atoms=0)
+
+
+def guarded(base: int, *orders: OrderIntent, **steps: Any) -> PaperExchange:
+    """Return an exchange at 99 to 101 where strategy `one` holds `base` lots, guarded by `orders`."""
+    return paper_exchange(depth(), *map(submit, orders), known=owner(base), **steps)
+
+
+@pytest.mark.parametrize(
+    ("news", "price"),
+    [
+        (depth(((95, 10),)), 95),
+        (depth(((93, 10),)), 93),
+        (trade(95, 1), 99),
+        (trade(90, 1), 99),
+        (depth(((96, 10),)), None),
+        (trade(96, 1), None),
+    ],
+)
+def test_a_stop_sells_at_the_market_once_its_trigger_is_reached(news: m.AnyMessage, price: int | None) -> None:
+    exchange = guarded(10, stop(Side.SELL, 95))
+    assert taken(say(exchange, news)) == ([(price, 5)] if price is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("news", "price"),
+    [(depth(asks=((105, 10),)), 105), (trade(106, 1), 101), (depth(asks=((104, 10),)), None), (trade(104, 1), None)],
+)
+def test_a_stop_buys_a_short_back(news: m.AnyMessage, price: int | None) -> None:
+    exchange = guarded(-10, stop(Side.BUY, 105), is_perp=True)
+    assert taken(say(exchange, news)) == ([(price, 5)] if price is not None else [])
+
+
+def test_a_stop_that_is_reached_already_acts_at_once() -> None:
+    said = say(guarded(10), submit(stop(Side.SELL, 99)))
+    assert states(said) == [S.NEW, S.FILLED]
+    assert not only(said, m.Fill).is_maker
+
+
+def test_a_stop_locks_no_coins_and_may_be_cancelled() -> None:
+    exchange = guarded(10, stop(Side.SELL, 95, 10))
+    assert taken(say(exchange, submit(sell(4, number=2)))) == [(99, 4)]
+    assert states(say(exchange, cancel(stop(Side.SELL, 95, 10)))) == [S.CANCELED]
+    assert say(exchange, depth(((90, 10),))) == []
+
+
+def test_a_stop_that_a_trade_reached_while_there_is_no_book_acts_on_the_next_one() -> None:
+    exchange = guarded(10, stop(Side.SELL, 95))
+    assert say(exchange, book_lost(), trade(94, 1)) == []
+    assert taken(say(exchange, depth())) == [(99, 5)]
+
+
+def test_what_a_triggered_stop_finds_no_buyers_for_is_cancelled() -> None:
+    said = say(guarded(10, stop(Side.SELL, 95)), depth(((90, 3),)))
+    assert (taken(said), states(said)[-1]) == ([(90, 3)], S.PARTIALLY_CANCELED)
+    assert "no more visible depth" in last_reason(said)
+
+
+@pytest.mark.parametrize(
+    ("is_perp", "held", "side"), [(False, 3, Side.SELL), (True, 3, Side.SELL), (True, -3, Side.BUY)]
+)
+def test_a_reduce_only_order_is_cut_to_what_its_strategy_holds(is_perp: bool, held: int, side: Side) -> None:
+    known = recovered(held={"one": {BTC: held}, "two": {BTC: 7 * held}})
+    exchange = paper_exchange(depth(), known=known, is_perp=is_perp)
+    said = say(exchange, submit(stop(side, 100)))
+    assert [lots for _, lots in taken(said)] == [3]
+    assert last_reason(said) == "nothing is left to reduce"
+
+
+def test_two_guards_never_sell_more_than_is_held() -> None:
+    exchange = guarded(5, stop(Side.SELL, 95), target(Side.SELL, 110, number=2))
+    said = say(exchange, trade(111, 2, Side.BUY), depth(((94, 10),)), trade(120, 50, Side.BUY))
+    assert taken(said) == [(110, 2), (94, 3)]
+    assert states(say(exchange, cancel(target(Side.SELL, 110, number=2)))) == [S.PARTIALLY_CANCELED]
+
+
+def test_a_target_rests_and_is_a_maker() -> None:
+    exchange = guarded(5, target(Side.SELL, 110))
+    said = say(exchange, trade(111, 9, Side.BUY))
+    assert (taken(said), only(said, m.Fill).is_maker) == ([(110, 5)], True)
+
+
+def test_a_stop_outlives_its_session() -> None:
+    exchange = paper_exchange(known=recovered(held={"one": {BTC: 5}}, orders=[record(stop(Side.SELL, 95))]))
+    assert say(exchange, depth()) == []
+    assert taken(say(exchange, depth(((95, 10),)))) == [(95, 5)]
+
+
+def spending(amount: int, lots: int = 100) -> OrderIntent:
+    """Return an order that spends an amount of whole units."""
+    return buy(lots, amount_atoms=amount * ATOMS, reserved_atoms=amount * ATOMS)
+
+
+@pytest.mark.parametrize(
+    ("amount", "fills", "state"),
+    [
+        (1_010, [(101, 10)], S.FILLED),
+        (1_011, [(101, 10)], S.FILLED),
+        (1_111, [(101, 10)], S.FILLED),
+        (1_112, [(101, 10), (102, 1)], S.FILLED),
+        (100, [], S.CANCELED),
+        (6_200, [(101, 10), (102, 20), (103, 30)], S.PARTIALLY_CANCELED),
+    ],
+)
+def test_an_amount_is_spent_to_within_a_lot(amount: int, fills: list[tuple[int, int]], state: OrderState) -> None:
+    said = say(paper_exchange(depth(asks=ASKS)), submit(spending(amount)))
+    assert (taken(said), states(said)[-1]) == (fills, state)
+
+
+def test_an_amount_buys_at_most_its_lots() -> None:
+    said = say(paper_exchange(depth(asks=ASKS)), submit(spending(5_000, lots=12)))
+    assert (taken(said), states(said)[-1]) == ([(101, 10), (102, 2)], S.FILLED)
+
+
+@pytest.mark.parametrize(("amount", "reason"), [(10_001, "21721"), (59, "21322")])
+def test_an_amount_that_breaks_a_rule_is_refused(amount: int, reason: str) -> None:
+    exchange = paper_exchange(depth(), notional_atoms_min=60 * ATOMS)
+    assert last_reason(say(exchange, submit(spending(amount)))).startswith(reason)
+
+
+def test_a_fee_in_quote_comes_out_of_the_amount() -> None:
+    exchange = paper_exchange(depth(asks=((100, 50),)), taker_fee_ppm=10_000, quote_fee_ppm=10_000)
+    bought = only(say(exchange, submit(spending(1_010))), m.Fill)
+    assert (bought.qty_lots, bought.fee_atoms) == (10, 10 * ATOMS)
+    assert taken(say(exchange, submit(msgspec.structs.replace(spending(1_009), client_id="b2")))) == [(100, 9)]
+
+
+# --- perpetuals
+
+
+def test_a_perpetual_is_sold_without_coins_and_pays_its_fee_in_quote() -> None:
+    exchange = paper_exchange(depth(), is_perp=True, taker_fee_ppm=10_000)
+    sold = only(say(exchange, submit(sell(5))), m.Fill)
+    assert (sold.qty_lots, sold.fee_atoms) == (5, 495 * ATOMS // 100)
+    bought = only(say(exchange, submit(buy(8, number=2))), m.Fill)
+    assert (bought.qty_lots, bought.fee_atoms) == (8, 808 * ATOMS // 100)
+
+
+def test_a_turn_round_is_one_order_whatever_was_reserved_for_its_increase() -> None:
+    said = say(guarded(-5, is_perp=True), submit(buy(8, reserved_atoms=3 * 101 * ATOMS)))
+    assert taken(said) == [(101, 8)]
+
+
 # --- recovery
 
 
 def test_what_had_not_arrived_has_failed() -> None:
     said = say(paper_exchange(), recovered(orders=[record(buy(5), order_id="")]))
     assert states(said) == [S.FAILED]
+
+
+@pytest.mark.parametrize("intent", [buy(5), buy(5, 99)])
+def test_an_order_of_which_only_the_end_was_lost_is_filled(intent: OrderIntent) -> None:
+    exchange = paper_exchange()
+    assert states(say(exchange, recovered(orders=[record(intent, filled=5)]))) == [S.FILLED]
+    assert say(exchange, depth(), cancel(intent)) == []
 
 
 def test_a_market_order_does_not_outlive_its_session() -> None:
@@ -383,16 +546,19 @@ kinds: list[tuple[OrderType, TimeInForce]] = [
     ("LIMIT", "IOC"),
     ("LIMIT", "FOK"),
     ("LIMIT_MAKER", "GTC"),
+    ("STOP", "GTC"),
 ]
 
 
 class PaperAndLedger(RuleBasedStateMachine):
     """A paper exchange in any market, and the ledger of what it says: they never differ by an atom."""
 
+    market = listed()
+
     def __init__(self) -> None:
         super().__init__()
         self.book = Ledger()
-        for fact in (session(cash=3_000), listed()):
+        for fact in (session(cash=3_000), self.market):
             self.book.apply(fact)
         self.now_ns = NOW_NS
         self.orders: dict[str, OrderIntent] = {}
@@ -414,7 +580,7 @@ class PaperAndLedger(RuleBasedStateMachine):
         terms = PaperTerms(taker_fee_ppm=1_550, maker_fee_ppm=1_450, latency_ns=20 * MS_NS)
         self.exchange = PaperExchange(terms)
         self.say(self.book.recovered(self.now_ns))
-        self.say(listed())
+        self.say(self.market)
 
     @rule(bids=sides, asks=sides)
     def move_book(self, bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> None:
@@ -426,15 +592,33 @@ class PaperAndLedger(RuleBasedStateMachine):
     def trade(self, price: int, qty: int, taker: Side) -> None:
         self.say(trade(price, qty, taker, at_ns=self.now_ns))
 
-    @rule(side=st.sampled_from(Side), kind=st.sampled_from(kinds), qty=st.integers(1, 25), price=st.integers(94, 106))
-    def submit(self, side: Side, kind: tuple[OrderType, TimeInForce], qty: int, price: int) -> None:
+    @rule(
+        side=st.sampled_from(Side),
+        kind=st.sampled_from(kinds),
+        qty=st.integers(1, 25),
+        price=st.integers(94, 106),
+        is_guard=st.booleans(),
+    )
+    def submit(self, side: Side, kind: tuple[OrderType, TimeInForce], qty: int, price: int, is_guard: bool) -> None:
+        is_stop = kind[0] == "STOP"
         intent = msgspec.structs.replace(
             order(side, qty, price, number=len(self.orders) + 1),
             order_type=kind[0],
             time_in_force=kind[1],
-            price_ticks=None if kind[0] == "MARKET" else price,
+            price_ticks=None if is_stop or kind[0] == "MARKET" else price,
+            trigger_ticks=price if is_stop else 0,
+            is_reduce_only=is_stop or is_guard,
             client_id=client_id(self.book.epoch, len(self.orders) + 1),
         )
+        self.send(intent)
+
+    @rule(qty=st.integers(1, 25), price=st.integers(94, 106))
+    def spend(self, qty: int, price: int) -> None:
+        intent = buy(2 * qty, client_id=client_id(self.book.epoch, len(self.orders) + 1))
+        amount = qty * price * ATOMS
+        self.send(msgspec.structs.replace(intent, amount_atoms=amount, reserved_atoms=amount))
+
+    def send(self, intent: OrderIntent) -> None:
         self.orders[intent.client_id] = intent
         self.book.apply(approved(intent))
         self.say(submit(intent, at_ns=self.now_ns))
@@ -455,9 +639,14 @@ class PaperAndLedger(RuleBasedStateMachine):
 
     @invariant()
     def money_and_coins_agree(self) -> None:
-        assert self.exchange._cash_atoms == self.book.cash_atoms >= 0
-        held = sum(position.base_atoms for position in self.book.positions.values())
-        assert self.exchange._base_atoms.get(BTC, 0) == held >= 0
+        assert self.exchange._cash_atoms == self.book.cash_atoms
+        position = self.book.positions.get(BTC, Position())
+        assert self.exchange._position(BTC).base_atoms == position.base_atoms
+        if self.market.instrument.is_perp:
+            assert self.exchange._position(BTC).cost_atoms == position.cost_atoms
+        else:
+            assert self.book.cash_atoms >= 0
+            assert position.base_atoms >= 0
 
     @invariant()
     def no_order_gets_more_than_it_asked_for(self) -> None:
@@ -465,7 +654,8 @@ class PaperAndLedger(RuleBasedStateMachine):
             own = [fill for fill in self.fills.values() if fill.client_id == intent.client_id]
             assert sum(fill.qty_lots for fill in own) <= intent.qty_lots
             spent = sum(fill.qty_lots * fill.price_ticks for fill in own) * ATOMS
-            assert intent.side is Side.SELL or spent <= intent.reserved_atoms
+            is_bound = intent.side is Side.BUY and not self.market.instrument.is_perp
+            assert not is_bound or spent <= intent.reserved_atoms
             limit = intent.price_ticks
             assert limit is None or all(intent.side.sign * (limit - fill.price_ticks) >= 0 for fill in own)
 
@@ -478,5 +668,13 @@ class PaperAndLedger(RuleBasedStateMachine):
         self.money_and_coins_agree()
 
 
+class PerpetualAndLedger(PaperAndLedger):
+    """The same with a perpetual."""
+
+    market = listed(is_perp=True)
+
+
 TestPaperAndLedger = PaperAndLedger.TestCase
 TestPaperAndLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPerpetualAndLedger = PerpetualAndLedger.TestCase
+TestPerpetualAndLedger.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -25,7 +25,9 @@ from tests.support.builders import (
     buy,
     command,
     event,
+    funding,
     limits,
+    liquidated,
     listed,
     only,
     quote,
@@ -692,7 +694,7 @@ def test_flattening_outlives_a_restart() -> None:
 
 
 def test_a_session_goes_on_where_the_last_one_was() -> None:
-    works = record(buy(4, 99), filled=1)
+    works = record(buy(4, 99, order_type="LIMIT_MAKER"), filled=1)
     gate = risk_gate(known=owner(10, orders=[works], epoch=7))
     assert gate.account.equity_atoms == 10_000 * ATOMS
     assert gate.account.cash_atoms - gate.account.free_atoms == 3 * 99 * ATOMS
@@ -722,9 +724,452 @@ def test_what_the_state_forbids_is_cancelled_after_a_crash_too(state: RiskState,
 
 
 def test_an_old_order_has_its_patience_again() -> None:
-    gate = risk_gate(known=recovered(orders=[record(buy(4, 99))], at_ns=NOW_NS + 100 * SECOND_NS))
+    rests = record(buy(4, 99, order_type="LIMIT_MAKER"))
+    gate = risk_gate(known=recovered(orders=[rests], at_ns=NOW_NS + 100 * SECOND_NS))
     assert cancelled(say(gate, tick(NOW_NS + 104 * SECOND_NS))) == []
     assert len(cancelled(say(gate, tick(NOW_NS + 105 * SECOND_NS)))) == 1
+
+
+# --- perpetuals
+
+PERP = listed(is_perp=True)
+
+
+def perp_gate(lots: int = 0, *after: m.AnyMessage, cash: int = 10_000, **bounds: Any) -> RiskGate:
+    """Return a gate where strategy `one` holds lots of a perpetual, opened at 100, with `cash` in the wallet."""
+    known = recovered(cash=cash, held={"one": {BTC: lots}}, costs={BTC: lots * 100 * ATOMS})
+    return risk_gate(PERP, *after, known=known, **{"max_position_bps": 10**6, "max_gross_bps": 10**6, **bounds})
+
+
+@pytest.mark.parametrize(
+    ("held", "target", "change", "value"),
+    [
+        (0, -10, -10, 10 * 101),  # the bid of 99 and 2 %, rounded up: it may rise before the order arrives
+        (0, 10, 10, 10 * 104),
+        (-4, -10, -6, 6 * 101),
+        (-10, -4, 6, 0),
+        (-10, 0, 10, 0),
+        (10, 0, -10, 0),
+        (10, -5, -15, 5 * 101),
+        (-10, 5, 15, 5 * 104),
+    ],
+)
+def test_what_makes_a_perpetual_larger_reserves_its_worst_value(
+    held: int, target: int, change: int, value: int
+) -> None:
+    intent = ordered(say(perp_gate(held), signal(target)))
+    assert (intent.signed_lots, intent.reserved_atoms) == (change, value * ATOMS)
+
+
+def test_a_short_is_worth_its_open_profit() -> None:
+    gate = perp_gate(-10)
+    assert gate.account.equity_atoms == 10_000 * ATOMS
+    say(gate, quote(89, 91))
+    assert gate.account.equity_atoms == 10_100 * ATOMS
+    assert gate.account.worst_atoms(BTC) == gate.account.gross_atoms() == 900 * ATOMS
+
+
+def test_the_exposure_of_a_perpetual_is_its_worse_side() -> None:
+    gate = perp_gate(10)
+    intent = ordered(say(gate, signal(-15)))
+    exposures: list[int] = []
+    for qty in (0, 6, 4, 10, 5):
+        if qty:
+            filled(gate, intent, qty)
+        exposures.append(gate.account.worst_atoms(BTC) // ATOMS)
+    assert exposures == [1_500, 1_500, 1_500, 1_500, 1_500]
+    say(gate, signal(15, strategy="two"))
+    assert gate.account.worst_atoms(BTC) == 1_500 * ATOMS
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "target", "lots"),
+    [(20, 0, -20, -40), (30, -10, 10, 20), (30, -10, 11, 10), (30, -30, 30, 30), (-20, 10, -20, -30)],
+)
+def test_the_limit_is_on_what_all_strategies_hold_together(one: int, two: int, target: int, lots: int) -> None:
+    known = recovered(held={"one": {BTC: one}, "two": {BTC: two}}, costs={BTC: (one + two) * 100 * ATOMS})
+    gate = risk_gate(PERP, quote(100, 100), known=known, max_position_bps=4_000, collar_bps=0)
+    strategy = "two" if two else "one"
+    made = all_of(say(gate, signal(target, strategy=strategy)), m.OrderApproved)
+    assert [each.intent.signed_lots for each in made] == [lots]
+
+
+@pytest.mark.parametrize(
+    ("held", "target", "leverage", "is_enough"),
+    [
+        (0, -99, 1, True),
+        (0, -100, 1, False),
+        (0, -198, 2, True),
+        (0, -199, 2, False),
+        (50, 98, 1, True),
+        (50, -98, 1, True),
+    ],
+)
+def test_an_increase_needs_its_margin(held: int, target: int, leverage: int, is_enough: bool) -> None:
+    said = say(perp_gate(held, leverage=leverage), signal(target))
+    assert bool(all_of(said, m.OrderDenied)) != is_enough
+    if is_enough:
+        assert ordered(said).signed_lots == target - held
+
+
+def test_a_refusal_of_margin_names_what_is_free() -> None:
+    gate = perp_gate(leverage=2)
+    say(gate, signal(-100, strategy="two"))
+    reason, detail = denied(say(gate, signal(-100)))
+    assert reason is DenyReason.INSUFFICIENT_FUNDS
+    assert "margin of all 10050 > equity 10000" in detail
+
+
+def test_a_perpetual_takes_no_cash_from_spot() -> None:
+    gate = risk_gate(listed(ETH, is_perp=True), quote(symbol=ETH))
+    say(gate, signal(-10, symbol=ETH))
+    assert gate.account.free_atoms == 10_000 * ATOMS
+    assert gate.account.perps_atoms() == 1_000 * ATOMS
+
+
+def test_a_turn_round_that_is_refused_still_closes() -> None:
+    said = say(perp_gate(10, max_order_value_atoms=1), signal(-5))
+    assert denied(said)[0] is DenyReason.MAX_ORDER_VALUE
+    assert (ordered(said).signed_lots, ordered(said).reserved_atoms) == (-10, 0)
+
+
+def test_a_turn_round_under_reduce_only_closes_and_no_more() -> None:
+    gate = perp_gate(-10, command("reduce"))
+    assert ordered(say(gate, signal(5))).signed_lots == 10
+
+
+def test_to_reduce_cancels_the_orders_that_open_shorts() -> None:
+    gate = perp_gate()
+    opens = ordered(say(gate, signal(-10)))
+    assert cancelled(say(gate, command("reduce"))) == [opens.client_id]
+
+
+def test_flattening_buys_shorts_back() -> None:
+    assert ordered(say(perp_gate(-10), command("flatten"))).signed_lots == 10
+
+
+def test_a_larger_short_adds_an_order_and_a_smaller_one_cancels_it() -> None:
+    gate = perp_gate()
+    first = ordered(say(gate, signal(-10)))
+    assert ordered(say(gate, signal(-15))).signed_lots == -5
+    assert first.client_id in cancelled(say(gate, signal(-5)))
+
+
+def test_a_short_near_its_target_is_left_alone() -> None:
+    assert say(perp_gate(-49), signal(-50)) == []
+
+
+def test_funding_and_a_liquidation_change_equity_and_may_close_the_gate() -> None:
+    gate = perp_gate(-10)
+    assert say(gate, funding(100)) == []
+    assert gate.account.equity_atoms == 9_900 * ATOMS
+    assert only(say(gate, funding(200, at_ns=NOW_NS + 1)), m.RiskStateChanged).cause == "daily_loss"
+    say(gate, msgspec.structs.replace(liquidated(10, 130), cash_atoms=9_400 * ATOMS))
+    assert (gate.account.equity_atoms, gate.account.cash_atoms) == (9_400 * ATOMS, 9_400 * ATOMS)
+    assert gate.account.held["one", BTC] == 0
+    assert gate.state is RiskState.HALTED
+
+
+def test_what_the_exchange_closed_is_not_opened_again_before_its_strategy_knows() -> None:
+    gate = perp_gate(-10, drawdown_bps=9_000, drawdown_halt_bps=9_500, daily_loss_bps=9_000, daily_loss_halt_bps=9_500)
+    say(gate, signal(-10, number=3), msgspec.structs.replace(liquidated(10, 130), cash_atoms=9_700 * ATOMS))
+    assert say(gate, signal(-10, number=3)) == []
+    assert ordered(say(gate, signal(-10, number=4))).signed_lots == -10
+
+
+# --- limit entries
+
+
+def test_an_entry_at_a_price_rests_there_and_an_exit_does_not_wait() -> None:
+    entry = ordered(say(risk_gate(), signal(10, limit_ticks=95)))
+    assert (entry.order_type, entry.time_in_force, entry.price_ticks) == ("LIMIT", "GTC", 95)
+    assert entry.reserved_atoms == 950 * ATOMS
+    assert ordered(say(risk_gate(known=owner(10)), signal(0, limit_ticks=95))).order_type == "MARKET"
+
+
+def test_a_turn_round_with_a_limit_closes_at_the_market_first() -> None:
+    gate = perp_gate(-10)
+    closes = ordered(say(gate, signal(5, limit_ticks=95)))
+    assert (closes.order_type, closes.signed_lots) == ("MARKET", 10)
+    filled(gate, closes, 10)
+    opens = ordered(say(gate, event(closes, S.FILLED, 10), signal(5, limit_ticks=95)))
+    assert (opens.order_type, opens.signed_lots) == ("LIMIT", 5)
+
+
+@pytest.mark.parametrize(
+    ("wish", "allowed"), [(signal(10, limit_ticks=50), True), (signal(10, limit_ticks=103), False)]
+)
+def test_a_limit_may_be_far_away_on_the_cheap_side_only(wish: m.Signal, allowed: bool) -> None:
+    said = say(risk_gate(collar_bps=200), wish)
+    assert [type(output) for output in said] == [m.OrderApproved if allowed else m.OrderDenied]
+
+
+def test_a_short_that_would_be_sold_at_once_is_worth_the_bid() -> None:
+    assert ordered(say(perp_gate(), signal(-10, limit_ticks=98))).reserved_atoms == 990 * ATOMS
+    assert ordered(say(perp_gate(), signal(-10, limit_ticks=105))).reserved_atoms == 1_050 * ATOMS
+
+
+@pytest.mark.parametrize("wish", [signal(10, limit_ticks=96), signal(10), signal(0, limit_ticks=95)])
+def test_an_entry_whose_price_is_not_wanted_any_more_is_cancelled(wish: m.Signal) -> None:
+    gate = risk_gate()
+    entry = ordered(say(gate, signal(10, limit_ticks=95)))
+    assert say(gate, signal(10, limit_ticks=95)) == []
+    assert cancelled(say(gate, wish)) == [entry.client_id]
+    said = say(gate, event(entry, S.CANCELED))
+    assert [made.intent.price_ticks for made in all_of(said, m.OrderApproved)] == (
+        [wish.limit_ticks or None] if wish.target_lots else []
+    )
+
+
+def test_an_entry_at_a_price_does_not_age() -> None:
+    gate = risk_gate(signal(10, limit_ticks=95))
+    assert cancelled(say(gate, tick(NOW_NS + 60 * SECOND_NS))) == []
+
+
+# --- amounts
+
+
+def amount(number: int = 1, target: int = 10, **changes: Any) -> m.Signal:
+    return signal(target, amount_atoms=1_000 * ATOMS, number=number, **changes)
+
+
+def test_an_amount_is_spent_at_the_market_and_bound_to_twice_the_lots() -> None:
+    intent = ordered(say(risk_gate(), amount()))
+    assert (intent.order_type, intent.time_in_force, intent.qty_lots) == ("MARKET", "IOC", 20)
+    assert intent.amount_atoms == intent.reserved_atoms == 1_000 * ATOMS
+
+
+def test_an_amount_is_spent_once_for_each_number() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, amount()))
+    assert say(gate, amount()) == []
+    filled(gate, intent, 7)
+    assert say(gate, signal(7, number=1), amount()) == []  # what it is buying is neither topped up nor sold
+    assert say(gate, event(intent, S.FILLED, 7), amount()) == []
+    assert say(gate, signal(7, number=1)) == []
+    sold = ordered(say(gate, signal(0, number=1)))
+    filled(gate, sold, 7)
+    say(gate, event(sold, S.FILLED, 7))
+    assert say(gate, amount()) == []
+    assert ordered(say(gate, amount(number=2))).amount_atoms == 1_000 * ATOMS
+
+
+def test_an_amount_that_was_refused_is_asked_for_again() -> None:
+    gate = risk_gate(book_lost())
+    assert denied(say(gate, amount()))[0] is DenyReason.MARKET_DATA_STALE
+    assert ordered(say(gate, quote(), amount())).amount_atoms == 1_000 * ATOMS
+
+
+def test_an_amount_is_judged_by_itself_and_its_lots_by_what_is_expected() -> None:
+    assert denied(say(risk_gate(known=recovered(cash=999)), amount()))[0] is DenyReason.MAX_POSITION
+    bounds = {"max_position_bps": 20_000, "max_gross_bps": 20_000}
+    assert denied(say(risk_gate(known=recovered(cash=999), **bounds), amount()))[0] is DenyReason.INSUFFICIENT_FUNDS
+    assert ordered(say(risk_gate(known=recovered(cash=1_000)), amount())).reserved_atoms == 1_000 * ATOMS
+    assert denied(say(risk_gate(listed(qty_lots_min=11)), amount()))[0] is DenyReason.MIN_QTY
+
+
+def test_an_amount_that_is_not_wanted_any_more_is_cancelled() -> None:
+    gate = risk_gate()
+    intent = ordered(say(gate, amount()))
+    assert cancelled(say(gate, signal(0, number=1))) == [intent.client_id]
+
+
+def test_what_is_bought_already_is_not_bought_for_the_amount_again() -> None:
+    gate = risk_gate(signal(4))
+    intent = ordered(say(gate, amount()))
+    assert (intent.qty_lots, intent.amount_atoms) == (6, 0)
+
+
+def test_dust_does_not_make_an_amount_smaller() -> None:
+    gate = risk_gate(listed(qty_lots_min=4), known=owner(3))
+    assert ordered(say(gate, amount())).qty_lots == 20
+
+
+def test_who_holds_already_buys_lots_and_no_amount() -> None:
+    intent = ordered(say(risk_gate(known=owner(4)), amount()))
+    assert (intent.qty_lots, intent.amount_atoms) == (6, 0)
+
+
+def test_a_fee_in_quote_is_part_of_the_worst_case() -> None:
+    gate = risk_gate(listed(quote_fee_ppm=2_001))
+    intent = ordered(say(gate, signal(10)))
+    assert intent.reserved_atoms == 1_040 * ATOMS + 2_081_040 * ATOMS // 10**6
+    filled(gate, intent, 4, price=100, fee_atoms=ATOMS)
+    left = gate.account.working[intent.client_id].reserved_atoms
+    assert left == intent.reserved_atoms - 401 * ATOMS
+
+
+# --- guards
+
+
+def guarded(target: int = 10, stop: int = 90, profit: int = 120, **changes: Any) -> m.Signal:
+    return signal(target, stop_ticks=stop, profit_ticks=profit, **changes)
+
+
+def guards_of(outputs: list[m.AnyMessage]) -> dict[str, tuple[Side, str, int, int]]:
+    """Return by role each guard that was approved: side, type, quantity and price."""
+    made = [approved.intent for approved in all_of(outputs, m.OrderApproved) if approved.intent.role != "trade"]
+    assert all(intent.is_reduce_only and not intent.reserved_atoms for intent in made)
+    assert len({intent.role for intent in made}) == len(made)
+    return {
+        intent.role: (intent.side, intent.order_type, intent.qty_lots, intent.trigger_ticks or intent.price_ticks or 0)
+        for intent in made
+    }
+
+
+def guards(gate: RiskGate, role: str) -> OrderIntent:
+    """Return the one guard of a role that works."""
+    (found,) = [each.record.intent for each in gate.account.working.values() if each.record.intent.role == role]
+    return found
+
+
+def test_what_is_held_is_guarded_by_a_stop_and_a_target() -> None:
+    assert guards_of(say(risk_gate(known=owner(10)), guarded())) == {
+        "stop": (Side.SELL, "STOP", 10, 90),
+        "profit": (Side.SELL, "LIMIT", 10, 120),
+    }
+    assert guards_of(say(perp_gate(-10), guarded(-10, 120, 90))) == {
+        "stop": (Side.BUY, "STOP", 10, 120),
+        "profit": (Side.BUY, "LIMIT", 10, 90),
+    }
+
+
+def test_guards_that_stand_are_left_alone() -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    assert say(gate, guarded(), guarded(), tick(NOW_NS + 59 * SECOND_NS)) == []
+    assert gate.account.free_atoms == gate.account.cash_atoms
+
+
+def test_nothing_is_guarded_before_it_is_held() -> None:
+    gate = risk_gate()
+    entry = ordered(say(gate, guarded()))
+    assert guards_of(filled(gate, entry, 4)) == {
+        "stop": (Side.SELL, "STOP", 4, 90),
+        "profit": (Side.SELL, "LIMIT", 4, 120),
+    }
+    assert len(cancelled(filled(gate, entry, 6))) == 2
+
+
+@pytest.mark.parametrize(("wish", "role"), [(guarded(stop=95), "stop"), (guarded(profit=110), "profit")])
+def test_a_guard_whose_price_changed_is_replaced_once_its_cancel_is_confirmed(wish: m.Signal, role: str) -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    before = guards(gate, role)
+    assert cancelled(say(gate, wish)) == [before.client_id]
+    assert say(gate, wish) == []
+    assert set(guards_of(say(gate, event(before, S.CANCELED)))) == {role}
+
+
+def test_a_guard_that_is_not_wanted_any_more_is_cancelled() -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    stop = guards(gate, "stop")
+    assert cancelled(say(gate, guarded(stop=0))) == [stop.client_id]
+    assert say(gate, event(stop, S.CANCELED)) == []
+
+
+def test_when_one_guard_has_filled_the_other_is_cancelled() -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    stop, profit = guards(gate, "stop"), guards(gate, "profit")
+    assert cancelled(filled(gate, stop, 10, 90)) == [profit.client_id]
+    assert say(gate, event(stop, S.FILLED, 10), event(profit, S.CANCELED)) == []
+    assert not gate.account.working
+
+
+def test_what_a_guard_took_is_not_bought_back_before_its_strategy_knows() -> None:
+    gate = risk_gate(guarded(number=1), known=owner(10))
+    profit = guards(gate, "profit")
+    stop = guards(gate, "stop")
+    assert cancelled(filled(gate, profit, 4, 120)) == [stop.client_id]
+    assert guards_of(say(gate, event(stop, S.CANCELED))) == {"stop": (Side.SELL, "STOP", 6, 90)}
+    assert say(gate, guarded(number=1)) == []
+    assert ordered(say(gate, guarded(number=2))).signed_lots == 4
+
+
+@pytest.mark.parametrize("target", [0, 4])
+def test_guards_make_way_for_an_order_that_reduces(target: int) -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    stop, profit = guards(gate, "stop"), guards(gate, "profit")
+    assert cancelled(say(gate, guarded(target))) == [stop.client_id, profit.client_id]
+    assert say(gate, guarded(target), event(stop, S.CANCELED)) == []
+    said = say(gate, event(profit, S.CANCELED))
+    (exit_,) = [each.intent for each in all_of(said, m.OrderApproved) if each.intent.role == "trade"]
+    assert (exit_.order_type, exit_.signed_lots) == ("MARKET", target - 10)
+    assert {guard[2] for guard in guards_of(said).values()} == ({target} if target else set())
+
+
+def test_a_guard_that_filled_while_it_was_cancelled_leaves_the_rest_to_the_exit() -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    stop, profit = guards(gate, "stop"), guards(gate, "profit")
+    say(gate, signal(0))
+    filled(gate, stop, 4, 90)
+    said = say(gate, event(stop, S.PARTIALLY_CANCELED, 4), event(profit, S.CANCELED))
+    assert ordered(said).signed_lots == -6
+
+
+def test_guards_are_not_held_back_by_what_limits_growth() -> None:
+    gate = risk_gate(
+        book_lost(),
+        command("reduce"),
+        known=owner(10),
+        max_order_value_atoms=1,
+        max_position_bps=1,
+        max_gross_bps=1,
+        orders_per_second=1,
+        max_open_orders=1,
+    )
+    assert set(guards_of(say(gate, guarded()))) == {"stop", "profit"}
+
+
+def test_guards_live_through_reduce_only_and_not_through_a_halt() -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    assert cancelled(say(gate, command("reduce"))) == []
+    ids = list(gate.account.working)
+    assert cancelled(say(gate, command("halt"))) == ids
+
+
+def test_a_guard_is_refused_while_halted_and_that_is_news_once() -> None:
+    gate = risk_gate(command("halt"), known=owner(10))
+    said = say(gate, guarded(), guarded())
+    assert [refusal.reason for refusal in all_of(said, m.OrderDenied)] == [DenyReason.HALTED, DenyReason.HALTED]
+    assert set(guards_of(say(gate, command("resume"), guarded()))) == {"stop", "profit"}
+
+
+def test_flattening_cancels_the_guards_and_then_sells() -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    stop, profit = guards(gate, "stop"), guards(gate, "profit")
+    said = say(gate, command("flatten"))
+    assert cancelled(said) == [stop.client_id, profit.client_id]
+    assert all_of(said, m.OrderApproved) == []
+    assert ordered(say(gate, event(stop, S.CANCELED), event(profit, S.CANCELED))).signed_lots == -10
+
+
+def test_dust_is_not_guarded() -> None:
+    gate = risk_gate(listed(notional_atoms_min=950 * ATOMS), known=owner(10))
+    assert set(guards_of(say(gate, guarded()))) == {"profit"}  # ten lots at 90 are worth too little
+    assert say(risk_gate(listed(qty_lots_min=11), known=owner(10)), guarded()) == []
+
+
+def test_a_limit_entry_that_works_on_is_not_in_the_way_of_the_guards() -> None:
+    gate = risk_gate()
+    entry = ordered(say(gate, guarded(limit_ticks=95)))
+    filled(gate, entry, 4, 95)
+    assert {role: guards(gate, role).qty_lots for role in ("stop", "profit")} == {"stop": 4, "profit": 4}
+    assert say(gate, guarded(limit_ticks=95)) == []
+
+
+def test_after_a_restart_guards_stand_on_and_are_not_doubled() -> None:
+    before = risk_gate(guarded(), known=owner(10))
+    orders = [record(guards(before, role)) for role in ("stop", "profit")]
+    gate = risk_gate(known=owner(10, orders=orders, epoch=2))
+    assert say(gate, guarded()) == []
+    assert cancelled(filled(gate, orders[0].intent, 10, 90)) == [orders[1].intent.client_id]
+
+
+def test_after_a_restart_guards_of_nothing_are_cancelled_though_nobody_has_a_wish() -> None:
+    before = risk_gate(guarded(), known=owner(10))
+    stop, profit = guards(before, "stop"), guards(before, "profit")
+    gate = risk_gate(known=owner(10, orders=[record(stop), record(profit)], epoch=2))
+    assert cancelled(filled(gate, stop, 4, 90)) == []
+    assert cancelled(filled(gate, stop, 6, 90)) == [profit.client_id]
 
 
 # --- laws
@@ -753,5 +1198,5 @@ def test_the_worst_case_never_passes_the_limit_whatever_fills(
         assert gate.account.free_atoms >= 0
         held = sum(gate.account.held.values())
         reserved = gate.account.cash_atoms - gate.account.free_atoms
-        assert held * 100 + reserved == gate.account.worst_atoms(BTC) == gate.account.gross_atoms
+        assert held * 100 + reserved == gate.account.worst_atoms(BTC) == gate.account.gross_atoms()
         assert gate.account.equity_atoms == gate.account.cash_atoms + held * 100

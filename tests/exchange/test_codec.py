@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bot.core.instrument import ATOMS, Instrument
+from bot.core.instrument import ATOM_SCALE, ATOMS, Instrument
 from bot.errors import BadReply, ExchangeError
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.codec import (
@@ -574,13 +574,13 @@ def test_a_market_that_is_not_normal_is_not_open(state: str) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"priceScale": 9, "quantityScale": 4},
+        {"priceScale": 9, "quantityScale": 8},
         {"priceScale": -1},
         {"priceScale": None},
         {"priceScale": 2.5},
         {"minQuantity": "-1"},
         {"minQuantity": "1e-6"},
-        {"minAmount": "0.0000000000001"},
+        {"minAmount": f"0.{'0' * ATOM_SCALE}1"},
         {"symbol": ""},
         {"quantityScale": 29},
     ],

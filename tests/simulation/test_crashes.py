@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from bot.core.instrument import ATOMS
 from bot.exchange.simulated.events import BookChange, BookSnapshot
 from bot.exchange.simulated.generator import GeneratedMarket
 from bot.storage.base import Record
@@ -50,7 +51,7 @@ def added_up(records: Iterable[Record]) -> Account:
     for fact in facts:
         match fact["type"]:
             case "SessionStarted" if fact["epoch"] == 1:
-                cash = Decimal(fact["cash_atoms"]) / 10**12
+                cash = Decimal(fact["cash_atoms"]) / ATOMS
             case "InstrumentListed":
                 instrument = fact["instrument"]
             case "OrderApproved":
@@ -64,7 +65,7 @@ def added_up(records: Iterable[Record]) -> Account:
                 fills[fact["trade_id"], fact["order_id"], fact["side"]] += 1
                 quantity = Decimal(fact["qty_lots"]).scaleb(-instrument["quantity_scale"])
                 value = quantity * Decimal(fact["price_ticks"]).scaleb(-instrument["price_scale"])
-                fee = Decimal(fact["fee_atoms"]) / 10**12
+                fee = Decimal(fact["fee_atoms"]) / ATOMS
                 if fact["side"] == "BUY":
                     cash, base = cash - value, base + quantity - fee
                 else:

@@ -104,10 +104,12 @@ def signal(
     price: int = 100,
     is_passive: bool = False,
     at_ns: int = NOW_NS,
+    **changes: Any,
 ) -> m.Signal:
-    return m.Signal(
+    made = m.Signal(
         ts_ns=at_ns, strategy=strategy, symbol=symbol, target_lots=target, price_ticks=price, is_passive=is_passive
     )
+    return msgspec.structs.replace(made, **changes)
 
 
 def command(verb: m.OperatorVerb, *, at_ns: int = NOW_NS) -> m.OperatorCommand:
@@ -220,6 +222,16 @@ def recovered(
     return msgspec.structs.replace(made, **changes)
 
 
+def funding(paid: int, *, symbol: str = BTC, at_ns: int = NOW_NS) -> m.FundingPaid:
+    """Return a payment in whole units of quote currency."""
+    return m.FundingPaid(ts_ns=at_ns, symbol=symbol, rate_ppb=100_000, price_ticks=100, paid_atoms=paid * ATOMS)
+
+
+def liquidated(change: int, price: int, *, fee: int = 0, symbol: str = BTC, at_ns: int = NOW_NS) -> m.Liquidated:
+    """Return the end of a position: its change in lots, and the fee in whole units of quote currency."""
+    return m.Liquidated(ts_ns=at_ns, symbol=symbol, price_ticks=price, signed_lots=change, fee_atoms=fee * ATOMS)
+
+
 def session(*, cash: int = 10_000, epoch: int = 1, at_ns: int = NOW_NS) -> m.SessionStarted:
     return m.SessionStarted(
         ts_ns=at_ns, epoch=epoch, version="0", account="paper", quote="USDT", cash_atoms=cash * ATOMS
@@ -258,16 +270,17 @@ def risk_gate(*after: m.AnyMessage, known: m.Recovered | None = None, **bounds: 
 
 
 def book_fill(gate: RiskGate, intent: OrderIntent, qty: int, price: int = 100, fee_atoms: int = 0) -> m.FillBooked:
-    """Return a fill as the ledger would say it, from what the gate knows."""
+    """Return a fill as the ledger would say it, from what the gate knows; a perpetual's leaves cash as it was."""
     held = gate.account.held.get((intent.strategy, intent.symbol), 0)
     value = qty * price * ATOMS
     is_buy = intent.side is Side.BUY
+    is_perp = gate.account.instruments[intent.symbol].is_perp
     return m.FillBooked(
         ts_ns=NOW_NS,
         fill=fill(intent, qty, price, fee_atoms=fee_atoms),
         strategy=intent.strategy,
         strategy_atoms=held + (qty * ATOMS - fee_atoms if is_buy else -qty * ATOMS),
-        cash_atoms=gate.account.cash_atoms + (-value if is_buy else value - fee_atoms),
+        cash_atoms=gate.account.cash_atoms + (0 if is_perp else -value if is_buy else value - fee_atoms),
     )
 
 

@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from bot.control.protocol import Answer, Lost, Note, Reply
 from bot.core.messages import RiskState
 from bot.tui.app import Dialog, ScreenResult, TradingScreen
-from tests.control.samples import NOW_NS, busy_view, fill, hello, market, order, position, view
+from tests.control.samples import NOW_NS, busy_view, fill, hello, market, order, position, research, view
 from tests.tui.fake_daemon import FakeDaemon
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -432,3 +432,30 @@ def test_text_of_strangers_is_only_text_on_a_large_screen(tmp_path: Path) -> Non
             assert is_clean(screen)
 
     run(tmp_path, check, size=LARGE)
+
+
+def test_research_beside_the_bot_is_shown_until_it_is_over(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        assert "Research" not in screen.text
+        screen.daemon.say(research())
+        await screen.shows(
+            "Research sweep crossover", "15%", "1,500 of 10,000", "2,345/s", "1m33s left", "best 3.21 at 5"
+        )
+        screen.daemon.say(research(id="8", name="walk", best="", left_s=None))
+        await screen.shows("Research walk", "and 1 more")
+        screen.daemon.say(research(id="8", is_over=True))
+        await screen.shows("Research sweep crossover")
+        screen.daemon.say(research(is_over=True))
+        await screen.until(lambda: "Research" not in screen.text)
+
+    run(tmp_path, check, size=LARGE)
+
+
+def test_absurd_research_is_shown_as_it_can_be(tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.daemon.say(research(name="x" * 120, done=2**53, total=0, rate=2.0**53, left_s=2.0**53))
+        await screen.shows("Research xxx")
+        screen.daemon.say(research(name="small", done=9, total=3))
+        await screen.shows("Research small", "100%")
+
+    run(tmp_path, check, size=SMALL)

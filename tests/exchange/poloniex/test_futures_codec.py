@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.core.instrument import Side
+from bot.core.instrument import ATOM_SCALE, Side
 from bot.core.orders import OrderState
 from bot.errors import BadReply, ExchangeError, OffGrid, OrderRefusedHere, ReadRefused
 from bot.exchange.poloniex import futures_wire as fw
@@ -103,7 +103,7 @@ def test_an_instrument_that_is_not_open_is_not_open(status: str) -> None:
         {"ctVal": "-1"},
         {"ctVal": "NaN"},
         {"tSz": "0"},
-        {"tSz": "0.0000000000001"},
+        {"tSz": f"0.{'0' * ATOM_SCALE}1"},
         {"lotSz": 0},
         {"lotSz": "0.5"},
         {"ctType": "INVERSE"},

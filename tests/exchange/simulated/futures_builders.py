@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bot.core.instrument import ATOMS, Instrument
+from bot.core.instrument import ATOM_SCALE, ATOMS, Instrument
 from bot.core.secret import Secret
 from bot.exchange.poloniex.signing import Credentials, sign
 from bot.exchange.simulated.accounts import Accounts, AccountType, Funding
@@ -38,7 +38,7 @@ def usdt(text: str) -> int:
     """Return a sum in atoms."""
     sign = -1 if text.startswith("-") else 1
     whole, _, fraction = text.lstrip("-").partition(".")
-    return sign * (int(whole) * ATOMS + int(fraction.ljust(12, "0") or "0"))
+    return sign * (int(whole) * ATOMS + int(fraction.ljust(ATOM_SCALE, "0") or "0"))
 
 
 def contract(symbol: str = PERP, *, contract_scale: int = 3, tiers: tuple[RiskTier, ...] | None = None) -> Contract:

@@ -13,8 +13,8 @@ from tests.exchange.simulated.futures_builders import contract, position, usdt
     [
         ([(10, 60_000)], "60"),
         ([(10, 60_000), (10, 61_000)], "60.5"),
-        ([(1, 60_000), (2, 60_001)], "60.000666666667"),  # a long's average is rounded up
-        ([(-1, 60_000), (-2, 60_001)], "60.000666666666"),  # a short's down
+        ([(1, 60_000), (2, 60_001)], "60.0006666666666667"),  # a long's average is rounded up
+        ([(-1, 60_000), (-2, 60_001)], "60.0006666666666666"),  # a short's down
     ],
 )
 def test_the_average_is_the_value_of_a_contract_rounded_against_its_owner(
@@ -74,7 +74,7 @@ def test_longs_pay_shorts_when_the_rate_is_positive(contracts: int, rate: int, p
 
 
 def test_funding_rounds_to_the_houses_gain_on_both_sides() -> None:
-    small = contract(contract_scale=10)  # 1 tick of 1 contract is 1 atom
+    small = contract(contract_scale=14)  # 1 tick of 1 contract is 1 atom
     assert position(1, of=small).fund(3, RATE // 2) == -2
     assert position(-1, of=small).fund(3, RATE // 2) == 1
 

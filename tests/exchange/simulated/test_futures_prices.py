@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.core.instrument import ATOMS
 from bot.exchange.simulated.events import BookChange, BookSnapshot, MarketTrade
 from bot.exchange.simulated.futures_instruments import (
     DEFAULT_SYMBOLS,
@@ -128,7 +129,7 @@ def test_the_mark_is_always_a_price(middles: list[tuple[int, int]]) -> None:
 def test_a_contract_is_a_thousandth_of_a_bitcoin() -> None:
     contract = perpetual(instrument(BTC))
     assert (contract.symbol, contract.instrument.quantity_scale, contract.instrument.qty_lots_min) == (PERP, 3, 1)
-    assert contract.value_atoms(6_000_000, 1) == 60 * 10**12
+    assert contract.value_atoms(6_000_000, 1) == 60 * ATOMS
     assert (perp_symbol(PERP), spot_symbol(PERP), spot_symbol(BTC)) == (PERP, BTC, BTC)
 
 

@@ -96,7 +96,7 @@ BROKEN: dict[str, tuple[list[Json | bytes], str]] = {
     "exponent": ([SNAPSHOT_LINE, trade_line(price="1e3")], "line 2.*'1e3'"),
     "other digits": ([SNAPSHOT_LINE, trade_line(price="\u0661")], "line 2"),
     "quantity of 0": ([SNAPSHOT_LINE, trade_line(quantity="0.0")], "line 2: a quantity of 0"),
-    "too many decimals": ([SNAPSHOT_LINE, trade_line(price="1.1234567", quantity="0.123456")], "7 decimals of price"),
+    "too many decimals": ([SNAPSHOT_LINE, trade_line(price="1.123456789", quantity="0.12345678")], "9 decimals"),
     "taker side": ([SNAPSHOT_LINE, trade_line(taker_side="BUY")], "line 2.*BUY"),
     "level of three": ([SNAPSHOT_LINE, depth_line(101, 102, bids=[["1", "1", "1"]])], "line 2"),
     "updates overlap": ([SNAPSHOT_LINE, depth_line(101, 105), depth_line(105, 106)], "line 3: update 105 after"),
