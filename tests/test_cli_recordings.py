@@ -24,7 +24,7 @@ from bot.core.instrument import ATOMS
 from bot.storage.replay import facts
 from bot.storage.sqlite import read_sqlite_journal
 from tests.support.book_files import NAME, write_random
-from tests.support.cli import Bench
+from tests.support.cli import REPOSITORY, Bench
 
 MS_NS = 1_000_000
 QUOTER = ("--strategy", "quoter", "--param", "half_spread_ticks=0", "lots=20000", "position_lots_max=100000")
@@ -144,23 +144,23 @@ def test_a_run_that_owed_coins_or_money_says_so(bot: Command, book: Path) -> Non
     ]
 
 
-MINE = """
-from bot.backtest.book.replay import Quotes
-
-
-class Joins:
-    def __init__(self, lots=5):
-        self.lots = lots
-
-    def on_book(self, view):
-        held = view.position_lots
-        bid, ask = (0, self.lots) if held > 0 else (self.lots, 0)
-        return Quotes(view.bid_ticks, bid, view.ask_ticks, ask)
-
+MANUAL = (REPOSITORY / "docs" / "backtesting.md").read_text("utf-8")
+JOINS = MANUAL.partition("```python\n")[2].partition("```")[0]
+MINE = f"""{JOINS}
 
 class Halves:
     def on_book(self, view):
         return Quotes(bid_ticks=view.bid_ticks, bid_lots=0.5)
+
+
+class Counts:
+    def __init__(self):
+        import numpy as np
+
+        self.lots = np.int64(10_000)
+
+    def on_book(self, view):
+        return Quotes(market_lots=self.lots) if view.position_lots == 0 == view.pending_lots else None
 
 
 class Nothing:
@@ -175,6 +175,8 @@ def test_a_class_with_on_book_is_played_and_swept(bot: Command, book: Path, tmp_
     said = bot("backtest", *line, "--param", "lots=10000", "--json").json
     assert said["parameters"] == {"lots": 10_000}
     assert said["totalTrades"] > 5
+    counted = bot("backtest", "--data", book, "--strategy", f"{file}:Counts", "--json").json
+    assert counted["metrics"]["traded_notional"] > 0, "a whole number of numpy is one, too"
     swept = bot("sweep", *line, "--param", "lots=10000,20000", "--metric", "fees", "--json").json
     assert (swept["points"], swept["top"][0]["lots"]) == (2, 10_000)
 

@@ -243,6 +243,9 @@ class ExactRun:
                     self._quote(bars[0].ts_ns)
             if on_progress is not None and step % PROGRESS_STEPS == 0:
                 on_progress(step, len(times))
+        # The gate first: else it would go on with a wish whose order was being cancelled.
+        over_ns = int(times[-1]) + self._timeframe_ns
+        self._say(Stage.CONTROL, [m.OperatorCommand(ts_ns=over_ns, verb="close", command_id="")])
         self._say(Stage.EXECUTOR, self._exchange.close())
         if on_progress is not None:
             on_progress(len(times), len(times))
@@ -346,9 +349,11 @@ class ExactRun:
             return False
         instrument = account.instruments[seat.symbol]
         missing = wish.target_lots - instrument.nearest_lots(account.held.get((seat.name, seat.symbol), 0))
-        if missing < 0 and not instrument.is_perp and not working:  # guards would make way first
-            missing = -min(-missing, account.sellable_lots(seat.name, seat.symbol))
-        return abs(missing) * REBALANCE_SHARE <= abs(wish.target_lots)
+        if abs(missing) * REBALANCE_SHARE <= abs(wish.target_lots):
+            return True
+        if working or instrument.is_perp:  # guards would make way first
+            return False
+        return missing < 0 and account.sellable_lots(seat.name, seat.symbol) == 0
 
     def _quote(self, ts_ns: int) -> None:
         """Tell the gate the closes that it does not know."""

@@ -24,7 +24,9 @@ _RECORDING_ENDINGS: Final = (".jsonl", ".jsonl.gz")
 MADE_SYMBOL: Final = "BTC_USDT"
 MADE_TIMEFRAME_NS: Final = 5 * UNITS_NS["m"]
 MADE_BARS: Final = 105_120
-"""A year of five minutes."""
+"""A year of five minutes; of longer bars two years are made, and no fewer than `MADE_BARS_MIN`."""
+MADE_NS: Final = 2 * 365 * UNITS_NS["d"]
+MADE_BARS_MIN: Final = 2_000
 MADE_NS_MAX: Final = 50 * 365 * UNITS_NS["d"]
 
 
@@ -49,7 +51,7 @@ class DataWish(msgspec.Struct, frozen=True, kw_only=True):
     gaps: Gaps = "keep"
     as_of_ns: int | None = None
     made_bars: int | None = None
-    """None: `MADE_BARS`, or fewer where they would last longer than `MADE_NS_MAX`."""
+    """None: as many as `MADE_BARS` says."""
 
 
 class RecordingReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +153,8 @@ def _spot_notes(wish: DataWish) -> list[str]:
 def _made(wish: DataWish, seed: int, quote_fee_ppm: int) -> tuple[list[Market], dict[str, str]]:
     timeframe_ns = wish.timeframe_ns or MADE_TIMEFRAME_NS
     bars_max = min(BARS_MAX, MADE_NS_MAX // timeframe_ns)
-    bars = min(MADE_BARS, bars_max) if wish.made_bars is None else wish.made_bars
+    usual = min(MADE_BARS, max(MADE_NS // timeframe_ns, MADE_BARS_MIN), bars_max)
+    bars = usual if wish.made_bars is None else wish.made_bars
     if not 1 <= bars <= bars_max:
         raise SettingsError(f"--bars {bars}: must be from 1 to {bars_max} for bars of {duration_text(timeframe_ns)}")
     markets: list[Market] = []

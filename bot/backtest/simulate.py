@@ -182,6 +182,8 @@ def _play_step(box: Box, columns: Columns, now: int) -> None:
         if row[k.IS_LOUD] and (row[k.COUNT] > 0 or (row[k.IS_PERP] and row[k.HELD] != 0)):
             begun, opened, closed = int(bars.start_ns[at]), int(bars.open[at]), int(bars.close[at])
             walk_bar(box, s, begun, opened, int(bars.high[at]), int(bars.low[at]), closed, now)
+        if row[k.IS_LOUD]:
+            row[k.CANCELS_DUE] = 0  # a cancel takes less than a bar; its order may have ended before it
         if has_perps and row[k.HAS_BAR]:
             row[k.PRICE] = bars.close[at]
     box.run[k.IS_WALKING] = 0

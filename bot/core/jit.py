@@ -7,15 +7,68 @@ backtest and as plain Python in the daemon, bit for bit.
 
 from __future__ import annotations
 
+import atexit
+import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+CACHES_KEPT: Final = 4
+"""Compiled kernels of so many versions of the sources stay on disk: a working copy and an installed bot take turns."""
+_KERNEL_FOLDERS: Final = ("backtest", "core", "strategies")
 
 
 class _Mode:
     is_compiled = True
+
+
+def kernel_sources(package: Path) -> list[Path]:
+    """Return the files of the package `bot` that have kernels, in order."""
+    found = (path for folder in _KERNEL_FOLDERS for path in (package / folder).rglob("*.py"))
+    return sorted(path for path in found if b"bot.core.jit" in path.read_bytes())
+
+
+def cache_folder(base: Path, sources: list[Path]) -> Path:
+    """Return the folder below `base` for the kernels of these sources, and delete the oldest of too many others.
+
+    Numba looks only at the file of a kernel itself: after a change of another file, whose kernels it calls, it would go
+    on with the old code.
+    """
+    digest = hashlib.sha256()
+    for path in sources:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    folder = base / f"kernels-{digest.hexdigest()[:16]}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.utime(folder)
+    others = sorted(base.glob("kernels-*"), key=lambda path: -path.stat().st_mtime_ns)
+    for path in others[CACHES_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
+    return folder
+
+
+@cache
+def _numba() -> Any:
+    """Return numba, once it has been told where compiled kernels are kept."""
+    import numba
+    import platformdirs
+
+    config: Any = numba.config  # pyright: ignore[reportPrivateImportUsage] (documented, and not in its stubs)
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    base = Path(given) if given else platformdirs.user_cache_path("poloniex-bot", appauthor=False)
+    sources = kernel_sources(Path(__file__).parents[1])
+    try:
+        folder = cache_folder(base, sources)
+    except OSError:  # a home that cannot be written to: compile anew each time
+        folder = Path(tempfile.mkdtemp(prefix="poloniex-bot-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config.CACHE_DIR = str(folder)
+    return numba
 
 
 def interpret() -> None:
@@ -30,10 +83,7 @@ def kernel(function: Function) -> Function:
     """Compile `function` at its first call and keep the result on disk; it runs without the interpreter's lock."""
     if not _Mode.is_compiled:
         return function
-    import numba
-
-    compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    return _numba().njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 def bare_kernel(function: Function) -> Function:
@@ -44,11 +94,7 @@ def bare_kernel(function: Function) -> Function:
     """
     if not _Mode.is_compiled:
         return function
-    import numba
-
-    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
-    compiled: Any = numba.njit(**options)(function)
-    return compiled
+    return _numba().njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
 
 
 def pluggable(signature: str) -> Callable[[Function], Function]:
@@ -58,13 +104,9 @@ def pluggable(signature: str) -> Callable[[Function], Function]:
     """
 
     def compile_(function: Function) -> Function:
-        if not _Mode.is_compiled:
+        # Numba itself obeys the variable for kernels only.
+        if not _Mode.is_compiled or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
             return function
-        import numba
-
-        if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":  # numba itself obeys it for kernels only
-            return function
-        make: Any = numba.cfunc
-        return make(signature, cache=True, nopython=True)(function)
+        return _numba().cfunc(signature, cache=True, nopython=True)(function)
 
     return compile_

@@ -55,7 +55,8 @@ def random_case(seed: int) -> tuple[str, Run]:
     """Return a random document and all that it is run on."""
     rng = np.random.default_rng(seed)
     side = ("long", "short", "both")[seed % 3]
-    text = random_document(rng, timeframe="1m" if seed % 4 else "5m", longer=("15m", "1h"), others=("ETH_USDT",), side=side)
+    timeframe = "1m" if seed % 4 else "5m"
+    text = random_document(rng, timeframe=timeframe, longer=("15m", "1h"), others=SYMBOLS[1:], side=side)
     markets = [random_market(rng, BARS, symbol, gaps=0.05 if seed % 2 else 0.0) for symbol in SYMBOLS]
     if side != "long":  # only perpetuals can be sold short
         markets = [as_perpetual(market, rng) for market in markets]

@@ -89,7 +89,8 @@ def candles_of(rows: Sequence[tuple[int, int, int, int]], *, volume: int = 1_000
     """Return one-minute bars (open, high, low, close)."""
     columns = np.array(rows, np.int64).T.copy()
     start = START_NS + np.arange(len(rows), dtype=np.int64) * MINUTE_NS
-    return Candles(start, *columns, np.full(len(rows), volume, np.int64))
+    opens, highs, lows, closes = columns
+    return Candles(start, opens, highs, lows, closes, np.full(len(rows), volume, np.int64))
 
 
 def random_candles(random: np.random.Generator, bars: int, *, gaps: float, price: int, swing: float) -> Candles:
@@ -108,7 +109,8 @@ def random_candles(random: np.random.Generator, bars: int, *, gaps: float, price
         low = max(1, min(opens, close) - round(abs(moves[i, 3]) * opens))
         rows[:, i] = opens, high, low, close
     volume = random.integers(0, 400, n) * (random.random(n) < 0.9)
-    return Candles(start.astype(np.int64), *rows, volume.astype(np.int64))
+    opened, highs, lows, closes = rows
+    return Candles(start.astype(np.int64), opened, highs, lows, closes, volume.astype(np.int64))
 
 
 class Kind(NamedTuple):
@@ -141,7 +143,8 @@ def random_run(seed: int, kind: Kind) -> Run:
     ]
     unit = 10 ** (ATOM_SCALE - price_scale - quantity_scale)
     price = int(markets[0].candles.open[0])
-    cash_atoms = price * unit * int(random.choice([3, 40, 1_000, 20_000])) + int(random.integers(unit))
+    odd_atoms = round(random.random() * unit)
+    cash_atoms = price * unit * int(random.choice([3, 40, 1_000, 20_000])) + odd_atoms
     timeframe_ns = MINUTE_NS * int(random.choice([1, 1, 1, 3]))
     terms = Terms(
         cash_atoms=cash_atoms,

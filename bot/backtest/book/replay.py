@@ -8,6 +8,7 @@ travelled too. Prices and lots are whole numbers; the account is worked out from
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Annotated, Final, NamedTuple, Protocol
 
 import msgspec
@@ -138,7 +139,7 @@ def _whole(quotes: object) -> Quotes:
 
 
 def _is_number(number: object) -> bool:
-    return isinstance(number, int | np.integer) and -NUMBER_MAX <= number <= NUMBER_MAX
+    return isinstance(number, Integral) and abs(int(number)) <= NUMBER_MAX
 
 
 class BookReplay:

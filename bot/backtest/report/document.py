@@ -262,4 +262,4 @@ def period_text(report: Report) -> str:
     begin, end = utc_text(report.from_ns), utc_text(report.to_ns)
     if report.to_ns - report.from_ns >= 3 * 86_400_000_000_000:
         return f"{begin[:10]} to {end[:10]}"
-    return f"{begin[:16]} to {end[:16]} UTC".replace("T", " ")
+    return f"{begin[:16]} to {end[:16]}".replace("T", " ") + " UTC"
