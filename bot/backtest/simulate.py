@@ -161,27 +161,25 @@ def _play_step(box: Box, columns: Columns, now: int) -> None:
         if has_perps and at > 0:
             row[k.PRICE] = bars.close[row[k.FIRST] + at - 1]
         if row[k.IS_LOUD]:
+            _look_at(row, bars)
             _age(box, s, columns.own.last, at)
     box.run[k.IS_WALKING] = 1
     for s in range(len(box.book)):
         row = box.book[s]
         at = row[k.FIRST] + row[k.AT]
         if row[k.IS_LOUD]:
-            begun = int(bars.start_ns[at])
-            row[k.END] = begun + box.run[k.TIMEFRAME]
+            row[k.END] = row[k.START] + box.run[k.TIMEFRAME]
             if row[k.IS_PERP]:
-                settle_funding(box, s, columns.funding_ns, columns.funding_ppb, begun, int(bars.open[at]))
-            # Columns that nobody asks for are not read: a bar far from the last one is not in the cache.
+                settle_funding(box, s, columns.funding_ns, columns.funding_ppb, row[k.START], row[k.OPEN])
             if row[k.COUNT] > 0 or row[k.IS_PERP]:
-                open_bar(box, s, begun, int(bars.open[at]), int(bars.volume[at]) if needs_volume else 0, now)
+                open_bar(box, s, row[k.START], row[k.OPEN], int(bars.volume[at]) if needs_volume else 0, now)
         if has_perps and row[k.HAS_BAR]:
             row[k.PRICE] = bars.open[at]
     for s in range(len(box.book)):
         row = box.book[s]
         at = row[k.FIRST] + row[k.AT]
         if row[k.IS_LOUD] and (row[k.COUNT] > 0 or (row[k.IS_PERP] and row[k.HELD] != 0)):
-            begun, opened, closed = int(bars.start_ns[at]), int(bars.open[at]), int(bars.close[at])
-            walk_bar(box, s, begun, opened, int(bars.high[at]), int(bars.low[at]), closed, now)
+            walk_bar(box, s, row[k.START], row[k.OPEN], row[k.HIGH], row[k.LOW], row[k.CLOSE], now)
         if row[k.IS_LOUD]:
             row[k.CANCELS_DUE] = 0  # a cancel takes less than a bar; its order may have ended before it
         if has_perps and row[k.HAS_BAR]:
@@ -199,21 +197,27 @@ def _play_step(box: Box, columns: Columns, now: int) -> None:
 
 
 @bare_kernel
+def _look_at(row: Ints, bars: Bars) -> None:
+    """Read all of the bar at once: far from the last loud one it is not in the cache, and five waits make one."""
+    at = row[k.FIRST] + row[k.AT]
+    row[k.START], row[k.OPEN], row[k.CLOSE] = bars.start_ns[at], bars.open[at], bars.close[at]
+    row[k.HIGH], row[k.LOW] = bars.high[at], bars.low[at]
+
+
+@bare_kernel
 def _decide_bar(box: Box, columns: Columns, s: int) -> None:
     """Step C of the bar that is over now, if one of the strategy's own is over with it."""
     row, own = box.book[s], columns.own
     bar = row[k.AT] - 1
     at = row[k.FIRST] + bar
-    which = at
+    high, low, close = row[k.HIGH], row[k.LOW], row[k.CLOSE]
     if box.run[k.IS_OWN_LONGER]:
         which = row[k.OWN_FIRST] + row[k.OWN_AT]
         if row[k.OWN_AT] >= row[k.OWN_BARS] or own.last[which] != bar:
             return
-    close, flags = int(own.close[which]), int(columns.flags[at])
-    high = low = close  # nobody asks for them without a position
-    if row[k.STATE + tactics.HELD] != 0:
-        high, low = int(own.high[which]), int(own.low[which])
-    size = stop_by = target_by = trail_by = 0  # or for these without an entry
+        high, low, close = int(own.high[which]), int(own.low[which]), int(own.close[which])
+    flags = int(columns.flags[at])
+    size = stop_by = target_by = trail_by = 0  # nobody asks for them without an entry
     if flags & BY_NUMBER != 0:
         symbols, numbers = len(box.book), columns.numbers
         size = int(numbers.size[at if len(numbers.size) > symbols else s])

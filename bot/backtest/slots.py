@@ -150,7 +150,13 @@ IS_LOUD: Final = 55
 """1 while a step is played in which it has a loud bar."""
 HAS_BAR: Final = 56
 """1 while a step is played in which it has a bar."""
-STATE: Final = 57
+START: Final = 57
+"""The loud bar itself."""
+OPEN: Final = 58
+HIGH: Final = 59
+LOW: Final = 60
+CLOSE: Final = 61
+STATE: Final = 62
 """The state of its tactics, to the end of the row."""
 BOOK: Final = STATE + tactics.STATE
 

@@ -8,60 +8,58 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 
 import msgspec
 
-from tests.bench import book, live_path, research, research_first, research_path, research_sweep, startup
 from tests.bench.measure import Figure
-from tests.bench.orders import orders
-from tests.bench.receive import receive
 
-ALONE: dict[str, Callable[[], Figure]] = {
-    "help": startup.help_,
-    "status": startup.status,
-    "ready": startup.ready,
-    "pipeline": live_path.pipeline,
-    "sustained": live_path.sustained,
-    "latency": live_path.latency,
-    "machines": live_path.machines,
-    "orders": orders,
-    "commit": live_path.commit,
+BENCHMARKS: dict[str, str] = {
+    "help": "startup.help_",
+    "status": "startup.status",
+    "ready": "startup.ready",
+    "receive": "receive.receive",
+    "pipeline": "live_path.pipeline",
+    "sustained": "live_path.sustained",
+    "latency": "live_path.latency",
+    "machines": "live_path.machines",
+    "orders": "orders.orders",
+    "commit": "live_path.commit",
+    "single": "research.single",
+    "sweep": "research_sweep.sweep",
+    "screen": "research_sweep.screen",
+    "path": "research_path.path",
+    "path-sweep": "research_path.path_sweep",
+    "portfolio": "research.portfolio",
+    "callback": "research.callback",
+    "book": "book.book",
+    "queue": "book.queue",
+    "first-backtest": "research_first.first_backtest",
 }
-BESIDE_PEERS: dict[str, Callable[..., Figure]] = {
-    "receive": receive,
-    "single": research.single,
-    "sweep": research_sweep.sweep,
-    "screen": research_sweep.screen,
-    "path": research_path.path,
-    "path-sweep": research_path.path_sweep,
-    "portfolio": research.portfolio,
-    "callback": research.callback,
-    "book": book.book,
-    "queue": book.queue,
-    "first-backtest": research_first.first_backtest,
-}
-NAMES = (*ALONE, *BESIDE_PEERS)
+"""Where each is, imported when it is its turn: the live path is measured without the research in the process."""
+RESEARCH = ("single", "sweep", "screen", "path", "path-sweep", "portfolio", "callback", "book", "queue")
+BESIDE_PEERS = ("receive", *RESEARCH, "first-backtest")
 TIMES = ("s", "ms", "us")
 """Units of figures of which less is better."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"out of: {' '.join(NAMES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"out of: {' '.join(BENCHMARKS)}")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--peers", action="store_true", help="measure rivals too, where they are installed")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in NAMES]
+    unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(NAMES)}")
-    for name in arguments.names or NAMES:
-        benchmark = ALONE[name] if name in ALONE else partial(BESIDE_PEERS[name], peers=arguments.peers)
-        figure = benchmark()
+        parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    for name in arguments.names or BENCHMARKS:
+        module, function = BENCHMARKS[name].split(".")
+        benchmark: Callable[..., Figure] = getattr(import_module(f"tests.bench.{module}"), function)
+        figure = benchmark(peers=arguments.peers) if name in BESIDE_PEERS else benchmark()
         if arguments.json:
             print(msgspec.json.encode(figure).decode(), flush=True)
         else:
-            print(_line(figure, (ALONE | BESIDE_PEERS)[name].__doc__ or ""), flush=True)
+            print(_line(figure, benchmark.__doc__ or ""), flush=True)
     return 0
 
 
