@@ -14,6 +14,7 @@ from bot.core.indicators.windows import (
     WEIGHTED,
     Floats,
     blank,
+    blocks_of_means,
     delayed,
     has_nan,
     rolling_sum,
@@ -60,8 +61,16 @@ def _sma_step(state: Floats, x: Floats, out: Floats) -> None:
 
 @bare_kernel
 def _sma_column(state: Floats, inputs: Floats, outputs: Floats) -> None:
-    for row in range(len(inputs)):
-        _sma_step(state, inputs[row], outputs[row])
+    """Take whole blocks where it can; where a value is NaN, and at the ends, take the steps up to the next."""
+    size = len(state) - SUM
+    row = 0
+    while row < len(inputs):
+        if state[0] == 0.0:
+            row += blocks_of_means(state, inputs[row:], outputs[row:])
+        end = min(len(inputs), row + size - int(state[0]))  # no block can end before
+        for place in range(row, end):
+            _sma_step(state, inputs[place], outputs[place])
+        row = end
 
 
 def ema_state(params: Params) -> Floats:

@@ -74,6 +74,42 @@ def rolling_sum(window: Floats, value: float) -> float:
 
 
 @bare_kernel
+def blocks_of_means(window: Floats, values: Floats, means: Floats) -> int:
+    """Take whole blocks of the next values, up to the first that has a NaN; return how many values those are.
+
+    `values` and `means` have shape (n, 1); the window is at the beginning of a block. Means, and the window after, are
+    to the last bit those of `rolling_sum` a value at a time, in a quarter of its time for windows of 20 and more: the
+    state is read and written once a block, and several sums are divided at once. What is in `means` after the values
+    taken has no meaning.
+    """
+    size = len(window) - SUM
+    end = size
+    while end <= len(values):
+        block = values[end - size : end]
+        mean = means[end - size : end]
+        total = 0.0
+        for index in range(size):
+            total += block[index, 0]
+            mean[index, 0] = total
+        if math.isnan(total):
+            break
+        # Of the first block, in vain: inside a branch the compiler would divide them one by one.
+        for index in range(size - 1):
+            mean[index, 0] = (mean[index, 0] + window[SUM + 1 + index]) / size
+        if window[1] == 0.0:
+            for index in range(size - 1):
+                mean[index, 0] = math.nan
+        mean[size - 1, 0] = total / size
+        suffix = 0.0
+        for index in range(size - 1, -1, -1):
+            suffix += block[index, 0]
+            window[SUM + index] = suffix
+        window[1] = 1.0
+        end += size
+    return end - size
+
+
+@bare_kernel
 def rolling_max(window: Floats, value: float) -> float:
     """Take the next value; return the highest of the last `size`, NaN before there are as many."""
     last = len(window) - 1
