@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.cli import RECORDINGS, Bench
+
+settings.register_profile("bot", deadline=None)  # the first example of a test may compile kernels
+settings.load_profile("bot")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import numpy as np
 from bot.backtest import slots as k
 from bot.backtest.base import Fills, Outcome, Run, Terms
 from bot.backtest.gate_kernels import position_lots
+from bot.backtest.quick import is_common
 from bot.backtest.simulate import begin, play
 from bot.backtest.slots import Bars, Box, Columns, Numbers, OwnBars
 from bot.backtest.summary import Summary, new_sums, summed
@@ -179,9 +180,11 @@ class MarketTable:
         )
         run = _run(terms, definition, self.markets)
         run[k.KEEPS_FILLS] = int(keeps_fills)
+        book = self._book(own_counts)
+        run[k.IS_COMMON] = int(is_common(run, book, columns))
         box = Box(
             run=run,
-            book=self._book(own_counts),
+            book=book,
             orders=np.zeros((len(self.markets), ORDERS_ROOM, k.ORDER), np.int64),
             fills=np.zeros((FILLS_ROOM if keeps_fills else 0, k.FILL), np.int64),
         )

@@ -13,6 +13,7 @@ import numpy as np
 
 from bot.backtest import slots as k
 from bot.backtest.market_kernels import close_bar, open_bar, ruin_ticks, settle_funding, walk_bar
+from bot.backtest.quick import is_at_rest, play_trips
 from bot.backtest.slots import WINDOW, Bars, Box, Columns, Floats, Ints, OwnBars, Steps
 from bot.backtest.summary import add_steps
 from bot.core import tactics
@@ -81,6 +82,12 @@ def simulate(
     has_danger = box.run[k.HAS_PERPS] == 1 and len(box.book) > 1
     done = unplayed = first
     while True:
+        if box.run[k.IS_COMMON] and is_at_rest(box.book[0]):
+            filled = play_trips(box, columns, equity, exposure, first, done, last)
+            if filled >= 0:
+                done = filled
+                _decide_bar(box, columns, 0)
+                _watch(box, 0, bars.start_ns, columns.funding_ns)
         loud = last
         for s in range(len(box.book)):
             row = box.book[s]

@@ -52,7 +52,9 @@ IS_FULL: Final = 30
 """1 where fills or orders found no room: a broken promise of the caller's."""
 DENIED: Final = 31
 """How often each of `REFUSALS` was said."""
-RUN: Final = 38
+IS_COMMON: Final = 38
+"""1 where `quick.play_trips` may play what it can."""
+RUN: Final = 39
 
 SLIPPAGES: Final = ("none", "fixed", "spread", "volume")
 SLIPS_NOT: Final = 0

@@ -33,6 +33,9 @@ START_NS: Final = 5
 BAR: Final = 6
 """Numbers of a bar; all whole, and exact below 2^53, as are the times of bars that begin on whole seconds."""
 
+EXACT: Final = 2**52
+"""Quotients of whole numbers below it are apart by more than a float's rounding, or equal."""
+
 SIGNATURE: Final = "float64(float64[::1], float64[::1], float64[::1])"
 share_step = pluggable(SIGNATURE)
 """Make a step kernel of a function (params, state, bar) -> share."""
@@ -130,16 +133,22 @@ class KernelDefinition:
 
         """
         del cache
-        base = base_series(markets[symbol])
-        own = joined(base, self._timeframe_ns, symbol)
-        shares = self.shares(own.candles)
+        market = markets[symbol]
+        if market.timeframe_ns == self._timeframe_ns:
+            return self._advice(market.candles)
+        own = joined(base_series(market), self._timeframe_ns, symbol)
+        assert own.over is not None
+        return spread(self._advice(own.candles), own.over, len(market.candles.start_ns))
+
+    def _advice(self, candles: Candles) -> Advice:
+        """Return its advice on its own bars."""
+        shares = self.shares(candles)
         flags, size = np.zeros(len(shares), np.uint8), np.zeros(len(shares), np.int64)
         wrong = advise_shares(shares, self._size, flags, size)
         if wrong >= 0:
             _refuse(float(shares[wrong]))
         none = np.zeros(1, np.int64)
-        advice = Advice(flags, size, none, none, none)
-        return advice if own.over is None else spread(advice, own.over, len(base.known_ns))
+        return Advice(flags, size, none, none, none)
 
 
 class KernelAdviser:
@@ -278,24 +287,43 @@ def _crossover_step(params: Floats, state: Floats, bar: Floats) -> float:
     return 1.0 if fast > slow else 0.0
 
 
-@kernel
+@bare_kernel
 def _crossover_column(params: Floats, state: Floats, candles: Candles, shares: Floats) -> None:
     """Equal to the steps: sums of ticks are whole numbers, exact whichever way they are made."""
-    fast, slow = int(params[0]), int(params[1])
-    close = candles.close
-    fast_sum = 0
-    slow_sum = 0
-    for row in range(min(slow - 1, len(close))):
-        shares[row] = math.nan
-        slow_sum += close[row]
-        if row >= slow - fast:
-            fast_sum += close[row]
-    for row in range(slow - 1, len(close)):
-        slow_sum += close[row]
-        fast_sum += close[row]
-        shares[row] = 1.0 if fast_sum / params[0] > slow_sum / params[1] else 0.0
-        slow_sum -= close[row - slow + 1]
-        fast_sum -= close[row - fast + 1]
+    _crossover_shares(params[0], params[1], candles.close, shares)
+
+
+@bare_kernel
+def _crossover_shares(fast_bars: float, slow_bars: float, close: Ints, shares: Floats) -> None:
+    """Compare the sums times the other's bars, which is quicker than to divide.
+
+    While these products are below 2**52, quotients that differ do so by more than their rounding.
+    """
+    fast, slow = int(fast_bars), int(slow_bars)
+    warm = max(fast, slow) - 1
+    fast_sum = slow_sum = highest = 0
+    shares[:warm] = math.nan
+    for row in range(len(close)):
+        highest = max(highest, close[row])
+    is_exact = highest < EXACT // max(1, fast * slow)
+    for row in range(min(warm, len(close))):
+        fast_sum += close[row] if row > warm - fast else 0
+        slow_sum += close[row] if row > warm - slow else 0
+    newest, wanted = close[warm:], shares[warm:]
+    fast_oldest, slow_oldest = close[warm + 1 - fast :], close[warm + 1 - slow :]
+    if is_exact:
+        above = fast_sum * slow - slow_sum * fast
+        for row in range(len(newest)):
+            above += newest[row] * (slow - fast)
+            wanted[row] = 1.0 if above > 0 else 0.0
+            above -= fast_oldest[row] * slow - slow_oldest[row] * fast
+        return
+    for row in range(len(newest)):
+        fast_sum += newest[row]
+        slow_sum += newest[row]
+        wanted[row] = 1.0 if fast_sum / fast_bars > slow_sum / slow_bars else 0.0
+        fast_sum -= fast_oldest[row]
+        slow_sum -= slow_oldest[row]
 
 
 CROSSOVER: Final = KernelStrategy(

@@ -1,6 +1,6 @@
 """Every indicator by name, and the two ways to run one: a bar at a time, and as a column.
 
-One definition each: `step` takes one bar, `column` is the loop of it. `docs/indicators.md` has the formulas.
+One definition each: `step` takes one bar, `column` gives what the loop of it would; `docs/indicators.md` has formulas.
 """
 
 from __future__ import annotations
