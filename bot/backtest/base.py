@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from bot.core.instrument import Instrument
+from bot.errors import DataError, SettingsError
 from bot.strategies.advice import Definition, Floats, Ints, Market
 
 
@@ -79,3 +80,31 @@ class Run(NamedTuple):
     markets: Sequence[Market]
     """In the order of listing."""
     terms: Terms
+
+
+def check_markets(markets: Sequence[Market]) -> None:
+    """Raise DataError for markets that cannot be played together."""
+    if not markets or any(len(market.candles.start_ns) == 0 for market in markets):
+        raise DataError("a backtest needs a market, and a bar of each")
+    first = markets[0]
+    for market in markets[1:]:
+        symbol = market.instrument.symbol
+        if market.timeframe_ns != first.timeframe_ns:
+            raise DataError(
+                f"{symbol}: bars of {market.timeframe_ns} ns beside bars of {first.timeframe_ns} ns "
+                f"of {first.instrument.symbol}; all must have one length"
+            )
+        if market.instrument.quote != first.instrument.quote:
+            raise DataError(
+                f"{symbol}: is paid in {market.instrument.quote}, {first.instrument.symbol} in "
+                f"{first.instrument.quote}; one account has one quote currency"
+            )
+    symbols = [market.instrument.symbol for market in markets]
+    if len(set(symbols)) < len(symbols):
+        raise DataError(f"a symbol is there twice: {', '.join(symbols)}")
+
+
+def check_latency(terms: Terms, timeframe_ns: int) -> None:
+    """Raise SettingsError for a latency that no bar is long enough for."""
+    if not 0 <= terms.latency_ns < timeframe_ns:
+        raise SettingsError(f"latency {terms.latency_ns} ns must be at least 0 and less than a bar, {timeframe_ns} ns")

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from bot.backtest import slots as k
-from bot.backtest.base import Fills, Outcome, Run, Terms
+from bot.backtest.base import Fills, Outcome, Run, Terms, check_latency, check_markets
 from bot.backtest.gate_kernels import position_lots
 from bot.backtest.quick import is_common
 from bot.backtest.simulate import begin, play
@@ -23,7 +23,7 @@ from bot.backtest.summary import Summary, new_sums, summed
 from bot.core import tactics
 from bot.core.instrument import ATOMS, Instrument
 from bot.core.wide import LIMB_FLOAT, wide
-from bot.errors import DataError, SettingsError
+from bot.errors import SettingsError
 from bot.strategies.advice import Definition, Ints, Market
 from bot.strategies.rules.series import base_series, joined
 
@@ -163,7 +163,8 @@ class MarketTable:
             DataError, SettingsError: definition, terms and markets do not go together; names what.
 
         """
-        check_terms(terms, self.timeframe_ns)
+        check_latency(terms, self.timeframe_ns)
+        check_cash(terms)
         by_symbol = {market.instrument.symbol: market for market in self.markets}
         advice = [definition.advise(symbol, by_symbol) for symbol in self.symbols]
         own, own_counts = self._own_bars(definition.timeframe_ns)
@@ -223,32 +224,8 @@ class MarketTable:
         return OwnBars(*(_joined(columns) for columns in zip(*made, strict=True))), [len(each[0]) for each in made]
 
 
-def check_markets(markets: Sequence[Market]) -> None:
-    """Raise DataError for markets that cannot be played together."""
-    if not markets or any(len(market.candles.start_ns) == 0 for market in markets):
-        raise DataError("a backtest needs a market, and a bar of each")
-    first = markets[0]
-    for market in markets[1:]:
-        symbol = market.instrument.symbol
-        if market.timeframe_ns != first.timeframe_ns:
-            raise DataError(
-                f"{symbol}: bars of {market.timeframe_ns} ns beside bars of {first.timeframe_ns} ns "
-                f"of {first.instrument.symbol}; all must have one length"
-            )
-        if market.instrument.quote != first.instrument.quote:
-            raise DataError(
-                f"{symbol}: is paid in {market.instrument.quote}, {first.instrument.symbol} in "
-                f"{first.instrument.quote}; one account has one quote currency"
-            )
-    symbols = [market.instrument.symbol for market in markets]
-    if len(set(symbols)) < len(symbols):
-        raise DataError(f"a symbol is there twice: {', '.join(symbols)}")
-
-
-def check_terms(terms: Terms, timeframe_ns: int) -> None:
-    """Raise SettingsError for terms that no market has."""
-    if not 0 <= terms.latency_ns < timeframe_ns:
-        raise SettingsError(f"latency {terms.latency_ns} ns must be at least 0 and less than a bar, {timeframe_ns} ns")
+def check_cash(terms: Terms) -> None:
+    """Raise SettingsError for more money than the kernel can count."""
     if not 0 < terms.cash_atoms <= CASH_MAX:
         raise SettingsError(f"cash {terms.cash_atoms / ATOMS:g} must be above 0 and at most {CASH_MAX // ATOMS:g}")
 

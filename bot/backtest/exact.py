@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from bot import __version__
-from bot.backtest.base import ROLES, Fills, Outcome, Run, Terms
+from bot.backtest.base import ROLES, Fills, Outcome, Run, Terms, check_latency, check_markets
 from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
 from bot.core.candle_exchange import REFUSALS, CandleExchange, CandleTerms
@@ -26,7 +26,7 @@ from bot.core.flow import Fifo, Stage
 from bot.core.instrument import ATOMS, Side
 from bot.core.ledger import Ledger
 from bot.core.risk import REBALANCE_SHARE, Limits, RiskGate
-from bot.errors import DataError, SettingsError
+from bot.errors import DataError
 from bot.strategies import AnyStrategySettings
 from bot.strategies.advice import Floats, Ints, Market
 from bot.strategies.host import StrategyHost
@@ -173,7 +173,8 @@ class ExactRun:
         is_patient: bool = True,
     ) -> None:
         """Seat everybody. Raises as `run_exact` does."""
-        _check(markets, terms)
+        check_markets(markets)
+        check_latency(terms, markets[0].timeframe_ns)
         self.markets = markets
         self._terms = terms
         self._symbols = [market.instrument.symbol for market in markets]
@@ -480,29 +481,3 @@ def _limits(limits: Limits | None, timeframe_ns: int, terms: Terms) -> Limits:
         stale_ns=max(bounds.stale_ns, age_ns),
         intent_ttl_ns=max(bounds.intent_ttl_ns, age_ns),
     )
-
-
-def _check(markets: Sequence[Market], terms: Terms) -> None:
-    """Raise DataError or SettingsError for what cannot be played together."""
-    if not markets or any(len(market.candles.start_ns) == 0 for market in markets):
-        raise DataError("a backtest needs a market, and a bar of each")
-    first = markets[0]
-    for market in markets[1:]:
-        symbol = market.instrument.symbol
-        if market.timeframe_ns != first.timeframe_ns:
-            raise DataError(
-                f"{symbol}: bars of {market.timeframe_ns} ns beside bars of {first.timeframe_ns} ns "
-                f"of {first.instrument.symbol}; all must have one length"
-            )
-        if market.instrument.quote != first.instrument.quote:
-            raise DataError(
-                f"{symbol}: is paid in {market.instrument.quote}, {first.instrument.symbol} in "
-                f"{first.instrument.quote}; one account has one quote currency"
-            )
-    symbols = [market.instrument.symbol for market in markets]
-    if len(set(symbols)) < len(symbols):
-        raise DataError(f"a symbol is there twice: {', '.join(symbols)}")
-    if not 0 <= terms.latency_ns < first.timeframe_ns:
-        raise SettingsError(
-            f"latency {terms.latency_ns} ns must be at least 0 and less than a bar, {first.timeframe_ns} ns"
-        )
