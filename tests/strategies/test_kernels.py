@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import msgspec
 import numpy as np
@@ -119,6 +120,27 @@ def test_longer_bars_are_made_of_whole_shorter_ones() -> None:
 def test_the_crossover_kernel_decides_as_the_class(closes: list[int], fast: int, more: int) -> None:
     settings = CrossoverSettings(timeframe="1m", notional=1, fast=fast, slow=fast + more)
     assert_same(crossover(fast, fast + more), Crossover(settings), closes)
+
+
+@given(st.lists(st.integers(1, 2**20), min_size=1, max_size=60), st.integers(4, 6), st.integers(1, 6))
+def test_prices_too_high_to_multiply_are_divided_as_the_class_does(closes: list[int], fast: int, more: int) -> None:
+    high = [2**48 + 2**27 * close for close in closes]
+    assert min(high) * fast * (fast + more) > k.EXACT
+    settings = CrossoverSettings(timeframe="1m", notional=1, fast=fast, slow=fast + more)
+    assert_same(crossover(fast, fast + more), Crossover(settings), high)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 6))
+def test_the_crossover_column_is_what_exact_averages_say(closes: list[int], fast: int, more: int) -> None:
+    slow = fast + more
+    market = random_market(np.random.default_rng(0), len(closes))
+    column = market.candles._replace(close=np.array(closes, np.int64))
+    expected: list[float | None] = [None] * min(slow - 1, len(closes))
+    for end in range(slow, len(closes) + 1):
+        averages = [Fraction(sum(closes[end - window : end]), window) for window in (fast, slow)]
+        expected.append(float(averages[0] > averages[1]))
+    shares = crossover(fast, slow).shares(column).tolist()
+    assert [None if math.isnan(share) else share for share in shares] == expected
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(2, 8))
