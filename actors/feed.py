@@ -24,7 +24,7 @@ from bot.core.flow import END_OF_MARKET, TIME_IS_OVER, Stage
 from bot.core.instrument import Instrument
 from bot.core.messages import SECOND_NS, AnyMessage
 from bot.errors import ConnectionLost, ExchangeError, NotListed, ReplayBroken
-from bot.exchange.lean_websocket import LeanWebSocket, open_lean_websocket
+from bot.exchange.network import INTERNET, Network, SocketPort
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.codec import (
@@ -35,7 +35,7 @@ from bot.exchange.poloniex.codec import (
     unsubscribe_text,
 )
 from bot.exchange.poloniex.market_data import BOOK, TICK_NS, TICKER, TRADES, MarketData, sent_ns
-from bot.exchange.transport import Backoff, WebSocket, keep_connected, open_websocket
+from bot.exchange.transport import Backoff, keep_connected
 
 log: Final = logging.getLogger(__name__)
 
@@ -48,8 +48,6 @@ WATCH_EVERY_S: Final = 1.0
 BOOK_RETRY_S: Final = 5.0
 BOOK_RETRIES_MAX: Final = 3
 HISTORY_MAX: Final = 500
-OPENERS: Final = {"trio-websocket": open_websocket, "lean": open_lean_websocket}
-"""What `feed.websocket` may be; both keep one contract."""
 
 
 class MarketEnded(Exception):
@@ -81,9 +79,11 @@ class Feed:
         connect_timeout_s: float,
         end_ns: int | None = None,
         on_ready: Callable[[], None],
+        network: Network = INTERNET,
     ) -> None:
         """`end_ns`: stop before the first frame at or after it. `on_ready` is called when all is subscribed."""
         self._market = market
+        self._network = network
         self._client = client
         self._settings = settings
         self._clock = clock
@@ -152,8 +152,10 @@ class Feed:
 
     async def _connect(self) -> None:
         data = await self._list_markets()
-        open_socket = OPENERS[self._settings.websocket]
-        async with open_socket(self._market.ws_url, connect_timeout_s=self._connect_timeout_s) as socket:
+        is_lean = self._settings.websocket == "lean"
+        async with self._network.open_websocket(
+            self._market.ws_url, connect_timeout_s=self._connect_timeout_s, is_lean=is_lean
+        ) as socket:
             session = _Session(socket, data, self._settings)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.keep_alive)
@@ -242,7 +244,7 @@ class Feed:
 class _Session:
     """One connection: what it was asked for, what was heard on it, and when."""
 
-    def __init__(self, socket: WebSocket | LeanWebSocket, data: MarketData, settings: FeedSettings) -> None:
+    def __init__(self, socket: SocketPort, data: MarketData, settings: FeedSettings) -> None:
         self.socket = socket
         self.data = data
         self.unacknowledged: set[str] = set()

@@ -35,12 +35,12 @@ from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
 from bot.core.flow import TIME_IS_OVER, Stage, closing
 from bot.errors import ExchangeError, SettingsError
+from bot.exchange.network import INTERNET
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.simulated.events import MarketSource
 from bot.exchange.simulated.generator import GeneratedMarket
 from bot.exchange.simulated.recording import merge_sources, open_recording, symbol_in_name
 from bot.exchange.simulated.server import SimulatedExchange, open_exchange
-from bot.exchange.transport import open_http
 from bot.storage.base import Record
 from bot.storage.portal import AsyncioPortal, open_portal
 from bot.storage.replay import replay
@@ -177,7 +177,7 @@ def _source(plan: Plan) -> MarketSource:
 async def _is_poloniex_there(plan: Plan) -> bool:
     settings = plan.settings.exchange
     timeout_s = settings.probe_timeout_s
-    async with open_http(
+    async with INTERNET.open_http(
         settings.rest_url, connect_timeout_s=timeout_s, request_timeout_s=timeout_s, user_agent=USER_AGENT
     ) as http:
         try:
@@ -325,7 +325,7 @@ class _Daemon:
             symbols=self._venue.symbols,
             timeframes_ns=self._machines.watched_ns,
         )
-        async with open_http(
+        async with INTERNET.open_http(
             self._venue.rest_url,
             connect_timeout_s=settings.exchange.connect_timeout_s,
             request_timeout_s=settings.exchange.request_timeout_s,

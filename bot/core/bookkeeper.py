@@ -84,6 +84,8 @@ class Bookkeeper:
             case m.SessionStarted():
                 self._write(message)
                 return (self.ledger.recovered(message.ts_ns),)
+            case m.OperatorCommand():
+                pass  # what concerns the books comes back from the gate
             case m.InstrumentListed() | m.RiskStateChanged() | m.EquityMarked() | m.SessionEnded():
                 self._write(message)
             case _:

@@ -48,6 +48,7 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.TradeTick: (_E,),
         m.Bar: (_S,),
         m.MarkPrice: (_R, _P),
+        m.FundingRate: (_R,),
     },
     _S: {m.Signal: (_R,)},
     _R: dict.fromkeys(
@@ -71,9 +72,22 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.FundingPaid: (_R, _S),
         m.Liquidated: (_R, _S),
         m.OperatorAnswered: (_C,),
+        m.AccountCompared: (_R,),
+        m.ExternalFlow: (_R,),
+        m.HealthReported: (_R,),
     },
-    _E: dict.fromkeys((m.OrderEvent, m.Fill, m.FundingPaid, m.Liquidated), (_P,)),
-    _C: {m.OperatorCommand: (_R,), m.SessionStarted: (_P,), m.SessionEnded: (_P,), m.Tick: (_R, _P, _E)},
+    _E: {
+        **dict.fromkeys((m.OrderEvent, m.Fill, m.FundingPaid, m.Liquidated, m.AccountSeen), (_P,)),
+        m.HealthReported: (_R,),
+    },
+    _C: {
+        # An order that is given up and differences that are taken over are matters of the books, the rest of the gate.
+        m.OperatorCommand: (_R, _P),
+        m.SessionStarted: (_P,),
+        m.SessionEnded: (_P,),
+        m.Tick: (_R, _P, _E),
+        m.HealthReported: (_R,),
+    },
 }
 """Speaker, then kind of message, to its readers in order."""
 

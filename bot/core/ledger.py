@@ -147,7 +147,7 @@ class Ledger:
                 self.is_complete = False
             case m.SessionEnded():
                 self.is_complete = message.is_complete
-            case m.OrderDenied() | m.OperatorAnswered():
+            case m.OrderDenied() | m.OperatorAnswered() | m.AccountCompared() | m.ExternalFlow():
                 pass
         return True
 

@@ -21,6 +21,9 @@ Levels = tuple[tuple[int, int], ...]
 SECOND_NS: Final = 1_000_000_000
 
 
+Wallet = Literal["spot", "futures"]
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The base of all messages: when it was true."""
 
@@ -97,7 +100,19 @@ class MarkPrice(Message, frozen=True, kw_only=True):
     price_ticks: int
 
 
+class FundingRate(Message, frozen=True, kw_only=True):
+    """What a perpetual's funding will be at `due_ns`, as it stands now. Perishable."""
+
+    symbol: str
+    rate_ppb: int
+    """Billionths of the position's value; above 0 longs pay shorts."""
+    due_ns: int
+
+
 # --- what to hold, said by strategies
+
+
+ExecutionStyle = Literal["now", "twap", "chase"]
 
 
 class Signal(Message, frozen=True, kw_only=True):
@@ -121,6 +136,10 @@ class Signal(Message, frozen=True, kw_only=True):
     """Above 0: what is held is guarded by a stop order at this price."""
     profit_ticks: int = 0
     """Above 0: what is held is offered at this price."""
+    style: ExecutionStyle = "now"
+    """How the position is reached: at once; `twap` in equal slices over `style_ns`; `chase` resting at the touch, moved
+    after it, until `style_ns` have passed, then at once."""
+    style_ns: int = 0
 
 
 # --- what may be done, said by the risk gate
@@ -183,11 +202,19 @@ class CancelRequested(Message, frozen=True, kw_only=True):
 
 
 class RiskStateChanged(Message, frozen=True, kw_only=True):
-    """The gate opened or closed, and why; `cause` is a breaker's name, `operator`, or `flatten` while all is sold."""
+    """A breaker closed or opened the gate; `cause` is its name, `operator`, or `flatten` while all is sold.
+
+    Every (scope, cause) is a latch of its own: the state in force is the strictest of those that apply. NORMAL with a
+    cause opens this latch only; NORMAL by `operator` with the scope "" opens them all.
+    """
 
     state: RiskState
     cause: str
     detail: str
+    scope: str = ""
+    """"" is everything; else `symbol:NAME`, `strategy:NAME` or `group:NAME`."""
+    who: str = ""
+    """The user that re-armed it; empty where the bot did."""
 
 
 class EquityMarked(Message, frozen=True, kw_only=True):
@@ -200,8 +227,10 @@ class EquityMarked(Message, frozen=True, kw_only=True):
     day_start_atoms: int
 
 
-OperatorVerb = Literal["halt", "reduce", "flatten", "resume", "close"]
-"""`close` is said by the daemon itself at its end: cancel what works, and let nothing new through."""
+OperatorVerb = Literal["halt", "reduce", "flatten", "resume", "rearm", "abandon", "adopt", "close"]
+"""`rearm` opens the one latch named by `subject` (`CAUSE` or `CAUSE@SCOPE`); `abandon` gives up the order whose client
+id is `subject`; `adopt` takes the exchange's word where the reconciliation found a difference. `close` is said by the
+daemon itself at its end: cancel what works, and let nothing new through."""
 
 
 class OperatorCommand(Message, frozen=True, kw_only=True):
@@ -210,6 +239,9 @@ class OperatorCommand(Message, frozen=True, kw_only=True):
     verb: OperatorVerb
     command_id: str
     """Names the asker's request in the answer; empty where nobody waits."""
+    subject: str = ""
+    who: str = ""
+    """The user that asks."""
 
 
 class OperatorAnswered(Message, frozen=True, kw_only=True):
@@ -232,7 +264,9 @@ class SessionStarted(Message, frozen=True, kw_only=True):
     account: str
     quote: str
     cash_atoms: int
-    """Cash that the account began with; counts only in the first session of a journal."""
+    """Cash that the account began with, all wallets together; counts only in the first session of a journal."""
+    futures_cash_atoms: int | None = None
+    """How much of it lies in the futures wallet; None where one wallet pays for everything, as on paper."""
 
 
 class SessionEnded(Message, frozen=True, kw_only=True):
@@ -248,6 +282,8 @@ class Recovered(Message, frozen=True, kw_only=True):
     epoch: int
     quote: str
     cash_atoms: int
+    futures_cash_atoms: int | None = None
+    """The part of it that margins perpetuals; None where one wallet pays for everything."""
     holdings: dict[str, dict[str, int]]
     """Strategy to symbol to atoms of the base coin; only those that are not 0."""
     orders: tuple[OrderRecord, ...]
@@ -258,6 +294,8 @@ class Recovered(Message, frozen=True, kw_only=True):
     """Symbol of a perpetual to the signed notional that its position was opened at, in quote atoms."""
     risk_state: RiskState
     risk_cause: str
+    latches: tuple[RiskStateChanged, ...] = ()
+    """The newest of every latch that is not open, oldest first."""
     equity: EquityMarked | None
 
 
@@ -281,9 +319,90 @@ class FillBooked(Message, frozen=True, kw_only=True):
     strategy_atoms: int
     """Base atoms of the symbol that belong to the strategy now; below 0 where it is short."""
     cash_atoms: int
+    futures_cash_atoms: int | None = None
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One line in which our books and the exchange's differ."""
+
+    kind: Literal["cash", "coin", "position", "order"]
+    name: str
+    """Wallet, coin, symbol, or the order's client id (its exchange id where it has none)."""
+    ours: int
+    """Atoms, or lots of a position; of an order what is left of it, 0 where we know none."""
+    theirs: int
+
+
+class AccountCompared(Message, frozen=True, kw_only=True):
+    """Our books were held against the exchange's; journalled when what came of it changes. `()`: they are equal."""
+
+    market: Wallet
+    differences: tuple[Difference, ...]
+
+
+class ExternalFlow(Message, frozen=True, kw_only=True):
+    """Money or coins came or went without an order of ours: a deposit, a transfer, an operator's trade; journalled.
+
+    Of the quote currency it changes cash, and shifts the baselines of the breakers; coins belong to no strategy.
+    """
+
+    wallet: Wallet
+    currency: str
+    atoms: int
+    reason: str
+    who: str = ""
+
+
+# --- how the bot itself is, said by whoever knows
+
+
+class Condition(StrEnum):
+    """What can be well or not, beside the market and our money; each is watched by one breaker."""
+
+    RECONCILIATION = "reconciliation"
+    UNKNOWN_ORDER = "unknown_order"
+    CANCELS = "cancels"
+    AUTHORITY = "authority"
+    """Key, permission, frozen account."""
+    RATE_LIMIT = "rate_limit"
+    PRIVATE_STREAM = "private_stream"
+    JOURNAL = "journal"
+    LOAD = "load"
+    """Loop lag, queues, memory."""
+    CLOCK = "clock"
+    FOREIGN_ORDER = "foreign_order"
+    INTEGRITY = "integrity"
+    """An over-fill, a doubled order, one fill with two contents: our idea of the exchange is wrong."""
+    ACCOUNT_MODE = "account_mode"
+    """Leverage, margin mode or position mode is not what the settings say."""
+    KILL = "kill"
+    """A signal, the kill file, or the kill key."""
+
+
+class HealthReported(Message, frozen=True, kw_only=True):
+    """A condition became well or not; repeated only when it changes. The gate's breakers decide what follows."""
+
+    condition: Condition
+    is_well: bool
+    severity: RiskState = RiskState.REDUCE_ONLY
+    """What it calls for at once while it is not well; a breaker with patience may wait first."""
+    scope: str = ""
+    detail: str = ""
 
 
 # --- what happened, said by the executor
+
+
+class AccountSeen(Message, frozen=True, kw_only=True):
+    """One wallet as the exchange has it, read while nothing of ours was under way."""
+
+    market: Wallet
+    balances: dict[str, int]
+    """Currency to all there is of it, free or held, in atoms; of the futures wallet its cash, without open profit."""
+    positions: dict[str, int]
+    """Perpetual to signed lots; those that are not 0."""
+    living: dict[str, int]
+    """Client id (exchange id where it has none) of every living order to what is left of it, in lots."""
 
 
 class OrderEvent(Message, frozen=True, kw_only=True):
@@ -353,6 +472,7 @@ AnyMessage = (
     | TradeTick
     | Bar
     | MarkPrice
+    | FundingRate
     | Signal
     | OrderApproved
     | OrderDenied
@@ -371,6 +491,10 @@ AnyMessage = (
     | Fill
     | FundingPaid
     | Liquidated
+    | AccountSeen
+    | AccountCompared
+    | ExternalFlow
+    | HealthReported
 )
 
 Journalled = (
@@ -387,6 +511,8 @@ Journalled = (
     | Fill
     | FundingPaid
     | Liquidated
+    | AccountCompared
+    | ExternalFlow
 )
 """What the journal holds; state is what replaying it gives."""
 
@@ -396,6 +522,7 @@ _SLOTS: Final[dict[type, str]] = {
     Depth: "book",
     BookLost: "book",
     MarkPrice: "mark",
+    FundingRate: "funding",
 }
 
 

@@ -21,9 +21,11 @@ TimeInForce = Literal["GTC", "IOC", "FOK"]
 
 
 class OrderState(StrEnum):
-    """Where an order stands. Poloniex's names, and `SUBMITTED` before it has answered."""
+    """Where an order stands. Poloniex's names; `SUBMITTED` before it has answered, and what we conclude ourselves."""
 
     SUBMITTED = "SUBMITTED"
+    UNKNOWN = "UNKNOWN"
+    """Its answer was lost or says nothing: it may live. All of it stays reserved until evidence settles it."""
     NEW = "NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     PENDING_CANCEL = "PENDING_CANCEL"
@@ -33,6 +35,10 @@ class OrderState(StrEnum):
     REJECTED = "REJECTED"
     EXPIRED = "EXPIRED"
     FAILED = "FAILED"
+    NEVER_ACCEPTED = "NEVER_ACCEPTED"
+    """The exchange was asked, after the last moment at which it could still have taken it, and knows nothing of it."""
+    ABANDONED = "ABANDONED"
+    """The operator gave it up by name; a difference to the exchange's books then shows in the reconciliation."""
 
     @property
     def is_final(self) -> bool:
@@ -41,12 +47,14 @@ class OrderState(StrEnum):
 
 
 S = OrderState
-FINAL: Final = frozenset({S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.REJECTED, S.EXPIRED, S.FAILED})
-_ENDS_OF_LIVING: Final = frozenset({S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.EXPIRED})
+_ENDS_OF_LIVING: Final = frozenset({S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.EXPIRED, S.ABANDONED})
+_REFUSALS: Final = frozenset({S.REJECTED, S.FAILED, S.NEVER_ACCEPTED})
+FINAL: Final = _ENDS_OF_LIVING | _REFUSALS
 
 FOLLOWS: Final[dict[OrderState, frozenset[OrderState]]] = {
-    # A fast market can fill an order before its acceptance reaches us.
-    S.SUBMITTED: FINAL | {S.NEW, S.PARTIALLY_FILLED, S.PENDING_CANCEL},
+    # A fast market can fill an order before its acceptance reaches us. Only doubt leads to NEVER_ACCEPTED.
+    S.SUBMITTED: (FINAL - {S.NEVER_ACCEPTED}) | {S.UNKNOWN, S.NEW, S.PARTIALLY_FILLED, S.PENDING_CANCEL},
+    S.UNKNOWN: FINAL | {S.NEW, S.PARTIALLY_FILLED, S.PENDING_CANCEL},
     S.NEW: _ENDS_OF_LIVING | {S.PARTIALLY_FILLED, S.PENDING_CANCEL},
     S.PARTIALLY_FILLED: _ENDS_OF_LIVING | {S.PARTIALLY_FILLED, S.PENDING_CANCEL},
     # A cancel can lose to a fill; a partial fill in between leaves it pending.
@@ -80,6 +88,8 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
     """Of a stop order: a sell triggers at or below it, a buy at or above."""
     is_reduce_only: bool = False
     """Never opens a position or turns it round: the exchange cuts it to what is held."""
+    replaces: str = ""
+    """Client id of the working order that this one takes the place of; both are reserved until one of them ends."""
     reserved_atoms: int
     """The worst case, in quote atoms, of what makes a position larger: the price of a spot buy, or the value of a
     perpetual's increase. 0 on an order that only reduces."""

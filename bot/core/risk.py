@@ -935,6 +935,8 @@ class RiskGate:
                 self._is_closing = True
                 yield from self._cancel(list(self.account.working.values()), "closing")
                 yield from self._mark_equity()
+            case "rearm" | "abandon" | "adopt":
+                detail = f"{command.verb} is not known here"
         yield m.OperatorAnswered(
             ts_ns=self._now_ns,
             verb=command.verb,

@@ -77,7 +77,7 @@ class Fixture:
 websocket_kind: ContextVar[str] = ContextVar("websocket_kind", default="trio-websocket")
 
 
-@pytest.fixture(params=list(actors.feed.OPENERS), autouse=True)
+@pytest.fixture(params=["trio-websocket", "lean"], autouse=True)
 def either_websocket(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run each test with either socket: `settings` looks here."""
     token = websocket_kind.set(request.param)

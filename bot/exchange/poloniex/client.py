@@ -13,6 +13,7 @@ import trio
 
 from bot.core.instrument import Instrument
 from bot.errors import ConnectionLost, RateLimited, ReadRefused
+from bot.exchange.network import HttpPort
 from bot.exchange.poloniex.codec import (
     CANDLE_INTERVALS,
     MS_NS,
@@ -23,7 +24,7 @@ from bot.exchange.poloniex.codec import (
     decode_timestamp,
 )
 from bot.exchange.poloniex.spot_codec import decode_refusal
-from bot.exchange.transport import HTTP_TOO_MANY_REQUESTS, Backoff, Http, Response
+from bot.exchange.transport import HTTP_TOO_MANY_REQUESTS, Backoff, Response
 
 TRIES: Final = 5
 CANDLES_MAX: Final = 500
@@ -47,7 +48,7 @@ class PublicClient:
     refusal, and a `BadReply`, goes up at once.
     """
 
-    def __init__(self, http: Http, *, tries: int = TRIES, backoff: Backoff = READ_BACKOFF) -> None:
+    def __init__(self, http: HttpPort, *, tries: int = TRIES, backoff: Backoff = READ_BACKOFF) -> None:
         assert tries >= 1
         self._http = http
         self._tries = tries

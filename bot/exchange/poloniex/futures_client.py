@@ -18,6 +18,7 @@ from bot.core.instrument import Side
 from bot.core.orders import OrderType
 from bot.core.text import safe_text
 from bot.errors import BadReply, ConnectionLost, OrderRefusedHere, RateLimited, ReadRefused
+from bot.exchange.network import HttpPort
 from bot.exchange.poloniex import futures_wire as fw
 from bot.exchange.poloniex.client import HTTP_OK, HTTP_REQUEST_TIMEOUT, HTTP_SERVER_ERRORS, READ_BACKOFF, TRIES
 from bot.exchange.poloniex.codec import TEXT_LENGTH_MAX
@@ -58,7 +59,7 @@ from bot.exchange.poloniex.rest import Request, RestSession
 from bot.exchange.poloniex.server_clock import ServerClock
 from bot.exchange.poloniex.signing import RECV_WINDOW_MS, Credentials, query_text
 from bot.exchange.poloniex.wire import TIME_MS_MAX
-from bot.exchange.transport import Backoff, Http
+from bot.exchange.transport import Backoff
 
 CANDLES_MAX: Final = 500
 TRADES_MAX: Final = 1000
@@ -119,7 +120,7 @@ class FuturesClient:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpPort,
         *,
         credentials: Credentials | None = None,
         limits: RateLimits | None = None,

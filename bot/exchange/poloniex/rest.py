@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from bot.errors import BadReply, ConnectionLost, ExchangeError, RateLimited
+from bot.exchange.network import HttpPort
 from bot.exchange.poloniex.client import HTTP_OK, READ_BACKOFF, TRIES, good_body, try_again
 from bot.exchange.poloniex.codec import decode_timestamp
 from bot.exchange.poloniex.limits import Gate, Group, Lane, RateLimits
@@ -32,7 +33,7 @@ from bot.exchange.poloniex.outcome import (
 from bot.exchange.poloniex.server_clock import MS_NS, ServerClock
 from bot.exchange.poloniex.signing import RECV_WINDOW_MS, Credentials, sign
 from bot.exchange.poloniex.spot_codec import decode_refusal
-from bot.exchange.transport import HTTP_TOO_MANY_REQUESTS, Backoff, Http, Response
+from bot.exchange.transport import HTTP_TOO_MANY_REQUESTS, Backoff, Response
 
 SUBMIT_WITHIN_S: Final = 2.0
 """A burst may wait for the limit's next window; a new order that waited longer for its turn is given up, unsent."""
@@ -68,7 +69,7 @@ class RestSession:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpPort,
         market: Market,
         *,
         credentials: Credentials | None = None,

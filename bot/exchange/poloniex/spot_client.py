@@ -16,6 +16,7 @@ import trio
 
 from bot.core.text import safe_text
 from bot.errors import BadReply, ConnectionLost, NotListed, OrderRefusedHere, RateLimited, ReadRefused
+from bot.exchange.network import HttpPort
 from bot.exchange.poloniex import spot_codec as codec
 from bot.exchange.poloniex import spot_wire as wire
 from bot.exchange.poloniex.client import READ_BACKOFF, TRIES
@@ -39,7 +40,7 @@ from bot.exchange.poloniex.rest import Request, RestSession
 from bot.exchange.poloniex.server_clock import ServerClock
 from bot.exchange.poloniex.signing import RECV_WINDOW_MS, Credentials
 from bot.exchange.poloniex.wire import TimestampReply
-from bot.exchange.transport import Backoff, Http
+from bot.exchange.transport import Backoff
 
 OK: Final = 200
 NO_KILL_SWITCH: Final = 25020
@@ -69,7 +70,7 @@ class SpotClient:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpPort,
         *,
         credentials: Credentials | None = None,
         limits: RateLimits | None = None,

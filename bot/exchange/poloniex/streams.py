@@ -20,6 +20,7 @@ import trio
 
 from bot.core.text import safe_text
 from bot.errors import BadReply, ClockSkew, ConnectionLost, ExchangeError, RateLimited, ReadRefused
+from bot.exchange.network import INTERNET, Network, SocketPort
 from bot.exchange.poloniex import private_wire as pw
 from bot.exchange.poloniex import spot_wire as sw
 from bot.exchange.poloniex import wire
@@ -76,7 +77,7 @@ from bot.exchange.poloniex.server_clock import ServerClock
 from bot.exchange.poloniex.signing import RECV_WINDOW_MS, Credentials
 from bot.exchange.poloniex.spot_client import SpotClient
 from bot.exchange.poloniex.spot_codec import by_id, encode, order_body
-from bot.exchange.transport import Backoff, WebSocket, keep_connected, open_websocket
+from bot.exchange.transport import Backoff, keep_connected
 
 log: Final = logging.getLogger(__name__)
 
@@ -344,7 +345,7 @@ async def all_fills(
 class _Session:
     """One connection, and what is going on on it."""
 
-    socket: WebSocket
+    socket: SocketPort
     frame_s: float
     """When anything was last heard."""
     unacknowledged: set[str]
@@ -378,7 +379,9 @@ class PrivateStream:
         settings: StreamSettings | None = None,
         fills_since_ms: Callable[[], int | None] = lambda: None,
         rng: Callable[[], float] = random.random,
+        network: Network = INTERNET,
     ) -> None:
+        self._network = network
         self._account = account
         self._url = url
         self._credentials = credentials
@@ -420,7 +423,8 @@ class PrivateStream:
     # --- a session
 
     async def _run_session(self) -> None:
-        async with open_websocket(self._url, connect_timeout_s=self._settings.connect_timeout_s) as socket:
+        timeout_s = self._settings.connect_timeout_s
+        async with self._network.open_websocket(self._url, connect_timeout_s=timeout_s) as socket:
             await self._authenticate(socket)
             session = _Session(socket, trio.current_time(), set(self._account.subscriptions))
             self._session = session
@@ -446,7 +450,7 @@ class PrivateStream:
     def _on_session_end(self) -> None:
         """Give up what waits for an answer."""
 
-    async def _authenticate(self, socket: WebSocket) -> None:
+    async def _authenticate(self, socket: SocketPort) -> None:
         """Show our key and wait for the verdict."""
         verdict: pw.AuthVerdict | None = None
         await socket.send(auth_text(self._credentials, await self._now_ms()))
@@ -670,8 +674,11 @@ class SpotStream(PrivateStream):
         settings: StreamSettings | None = None,
         fills_since_ms: Callable[[], int | None] = lambda: None,
         rng: Callable[[], float] = random.random,
+        network: Network = INTERNET,
     ) -> None:
-        super().__init__(account, url, credentials, say, settings=settings, fills_since_ms=fills_since_ms, rng=rng)
+        super().__init__(
+            account, url, credentials, say, settings=settings, fills_since_ms=fills_since_ms, rng=rng, network=network
+        )
         self._limits = limits
         self._numbers = count(1)
         self._pending: dict[str, _Pending] = {}
