@@ -8,11 +8,12 @@ for longer than its budget is subscribed again, and if that does not help the co
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -25,16 +26,26 @@ from bot.core.instrument import Instrument
 from bot.core.messages import SECOND_NS, AnyMessage
 from bot.errors import ConnectionLost, ExchangeError, NotListed, ReplayBroken
 from bot.exchange.network import INTERNET, Network, SocketPort
+from bot.exchange.poloniex import private_wire as pw
 from bot.exchange.poloniex import wire
-from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.codec import (
     CANDLE_CHANNELS,
     PING,
-    decode_frame,
+    Candle,
     subscribe_text,
     unsubscribe_text,
 )
-from bot.exchange.poloniex.market_data import BOOK, TICK_NS, TICKER, TRADES, MarketData, sent_ns
+from bot.exchange.poloniex.dialects import (
+    BOOK,
+    FUNDING_RATE,
+    MARK_PRICE,
+    SPOT,
+    TICKER,
+    TRADES,
+    Dialect,
+    MarketFrame,
+)
+from bot.exchange.poloniex.market_data import TICK_NS, MarketData, sent_ns
 from bot.exchange.transport import Backoff, keep_connected
 
 log: Final = logging.getLogger(__name__)
@@ -64,13 +75,27 @@ class Market:
     """By symbol, the bars that some strategy watches."""
 
 
+class MarketClient(Protocol):
+    """What a feed asks by REST: `PublicClient`, or `FuturesPublic`."""
+
+    async def instruments(self) -> dict[str, Instrument]:
+        """Return every market by its symbol."""
+        ...
+
+    async def candles(
+        self, instrument: Instrument, timeframe_ns: int, start_ns: int, end_ns: int, limit: int = HISTORY_MAX
+    ) -> list[Candle]:
+        """Return candles that start in `start_ns` <= t < `end_ns`, oldest first."""
+        ...
+
+
 class Feed:
     """One feed with its state. `run` is its only task that touches the market data."""
 
     def __init__(
         self,
         market: Market,
-        client: PublicClient,
+        client: MarketClient,
         settings: FeedSettings,
         clock: Clock,
         office: Office,
@@ -79,11 +104,15 @@ class Feed:
         connect_timeout_s: float,
         end_ns: int | None = None,
         on_ready: Callable[[], None],
+        dialect: Dialect = SPOT,
         network: Network = INTERNET,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         """`end_ns`: stop before the first frame at or after it. `on_ready` is called when all is subscribed."""
         self._market = market
+        self._dialect = dialect
         self._network = network
+        self._rng = rng
         self._client = client
         self._settings = settings
         self._clock = clock
@@ -104,7 +133,7 @@ class Feed:
             ReplayBroken: a lockstep replay lost its connection or a frame.
 
         """
-        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s, random.random)
+        backoff = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s, self._rng)
         reason = ""
         async with trio.open_nursery() as nursery:
             if self._office.turns is None:
@@ -184,7 +213,7 @@ class Feed:
             raise NotListed(_not_listed(missing, listed))
         ours = [listed[symbol] for symbol in self._market.symbols]
         if self._data is None:
-            self._data = MarketData(ours, self._market.timeframes_ns)
+            self._data = MarketData(ours, self._market.timeframes_ns, self._dialect.channels)
         self._say(self._data.list_instruments(ours, self._clock.now_ns()))
         return self._data
 
@@ -219,7 +248,7 @@ class Feed:
         session.hears()
         data = session.data
         for raw in raws:
-            frame = decode_frame(raw)
+            frame = self._dialect.decode(raw)
             exchange_ns = sent_ns(frame)
             if exchange_ns is not None:
                 now_ns = self._clock.stamp(exchange_ns)
@@ -239,6 +268,13 @@ class Feed:
         self._status.gaps = data.gaps
         if data.broken:
             await session.ask_for_broken_books()
+
+
+class _Row(Protocol):
+    """A row of market data."""
+
+    @property
+    def symbol(self) -> str: ...
 
 
 class _Session:
@@ -269,21 +305,25 @@ class _Session:
         """Note that something came."""
         self._now_s = trio.current_time()
 
-    def take(self, frame: wire.Frame) -> None:
+    def take(self, frame: MarketFrame) -> None:
         """Note what was heard."""
         match frame:
             case wire.BookFrame():
-                self._note(BOOK, frame)
+                self._note(BOOK, frame.data)
                 if self._book_tries:
                     for row in frame.data:
                         if row.symbol not in self.data.broken:
                             self._book_tries.pop(row.symbol, None)
             case wire.TradesFrame():
-                self._note(TRADES, frame)
+                self._note(TRADES, frame.data)
             case wire.TickerFrame():
-                self._note(TICKER, frame)
+                self._note(TICKER, frame.data)
+            case pw.MarkPriceFrame():
+                self._note(MARK_PRICE, frame.data)
+            case pw.FundingFrame():
+                self._note(FUNDING_RATE, frame.data)
             case wire.CandlesFrame():
-                self._note(CANDLE_CHANNELS[frame.timeframe_ns], frame)
+                self._note(CANDLE_CHANNELS[frame.timeframe_ns], frame.data)
             case wire.Subscribed():
                 self.unacknowledged.discard(frame.channel)
             case wire.Refused():
@@ -291,10 +331,8 @@ class _Session:
             case _:
                 pass
 
-    def _note(
-        self, channel: str, frame: wire.BookFrame | wire.TradesFrame | wire.TickerFrame | wire.CandlesFrame
-    ) -> None:
-        for row in frame.data:
+    def _note(self, channel: str, rows: Iterable[_Row]) -> None:
+        for row in rows:
             key = channel, row.symbol
             if key in self._heard_s:
                 self._heard_s[key] = self._now_s
@@ -352,6 +390,8 @@ class _Session:
             BOOK: settings.book_silence_s,
             TRADES: settings.trades_silence_s,
             TICKER: settings.ticker_silence_s,
+            MARK_PRICE: settings.ticker_silence_s,
+            FUNDING_RATE: math.inf,  # it may be said once in hours
         }.get(channel, settings.candles_silence_s)
 
 

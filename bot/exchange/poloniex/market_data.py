@@ -18,23 +18,30 @@ from bot.core.book import Applied, Book
 from bot.core.instrument import Instrument, Side, scaled, scaled_down
 from bot.core.text import safe_text
 from bot.errors import BadReply, OffGrid
+from bot.exchange.poloniex import private_wire as pw
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.codec import CANDLE_CHANNELS, MS_NS, Candle
+from bot.exchange.poloniex.dialects import SPOT, MarketFrame, counting_contracts
 
 TICK_NS: Final = 250_000_000
-BOOK: Final = "book_lv2"
-TRADES: Final = "trades"
-TICKER: Final = "ticker"
+PPB_SCALE: Final = 9
 TRADE_IDS_KEPT: Final = 1_000
 """Trades of one symbol that are told from repetitions."""
 PRICES_KEPT: Final = 4_096
 """Prices of one symbol whose ticks are remembered."""
 
 
-def sent_ns(frame: wire.Frame) -> int | None:
+def sent_ns(frame: MarketFrame) -> int | None:
     """Return when the exchange sent a frame with market data; None for any other frame."""
     match frame:
-        case wire.BookFrame() | wire.TradesFrame() | wire.TickerFrame() | wire.CandlesFrame():
+        case (
+            wire.BookFrame()
+            | wire.TradesFrame()
+            | wire.TickerFrame()
+            | wire.CandlesFrame()
+            | pw.MarkPriceFrame()
+            | pw.FundingFrame()
+        ):
             rows = frame.data
             if len(rows) == 1:  # nearly always: a loop over one row costs three times as much
                 return rows[0].ts_ms * MS_NS
@@ -69,7 +76,7 @@ class _Market:
     __slots__ = ("_prices", "book", "builders", "candles", "instrument", "trade_ids")
 
     def __init__(self, instrument: Instrument, timeframes_ns: Iterable[int]) -> None:
-        self.instrument = instrument
+        self.instrument = counting_contracts(instrument)
         self._prices: dict[str, int] = {}
         """Prices of the book as text to ticks, the newest few thousand."""
         self.book = Book()
@@ -80,7 +87,7 @@ class _Market:
 
     def relist(self, instrument: Instrument) -> None:
         """Take the exchange's steps, which may have changed."""
-        self.instrument = instrument
+        self.instrument = counting_contracts(instrument)
         self._prices.clear()
 
     def levels(self, levels: wire.Levels) -> list[tuple[int, int]]:
@@ -101,8 +108,14 @@ class _Market:
 class MarketData:
     """Books, bars and candles of the symbols that the bot watches."""
 
-    def __init__(self, instruments: Sequence[Instrument], timeframes_ns: Mapping[str, Iterable[int]]) -> None:
-        """`timeframes_ns`: by symbol, the bar lengths that some strategy watches."""
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        timeframes_ns: Mapping[str, Iterable[int]],
+        channels: Sequence[str] = SPOT.channels,
+    ) -> None:
+        """`timeframes_ns`: by symbol, the bar lengths that some strategy watches; `channels`: those beside candles."""
+        self._topics = channels
         self._markets = {
             instrument.symbol: _Market(instrument, timeframes_ns.get(instrument.symbol, ()))
             for instrument in instruments
@@ -125,7 +138,7 @@ class MarketData:
     def channels(self) -> list[str]:
         """Return the channels to subscribe, in a fixed order."""
         lengths = sorted({length for market in self._markets.values() for length in market.candles})
-        return [BOOK, TRADES, TICKER, *(CANDLE_CHANNELS[length] for length in lengths)]
+        return [*self._topics, *(CANDLE_CHANNELS[length] for length in lengths)]
 
     def list_instruments(self, instruments: Iterable[Instrument], now_ns: int) -> Iterator[m.AnyMessage]:
         """Take the exchange's steps and minimums; say those of our symbols."""
@@ -135,7 +148,7 @@ class MarketData:
                 market.relist(instrument)
                 yield m.InstrumentListed(ts_ns=now_ns, instrument=instrument)
 
-    def handle(self, frame: wire.Frame, now_ns: int) -> Iterator[m.AnyMessage]:
+    def handle(self, frame: MarketFrame, now_ns: int) -> Iterator[m.AnyMessage]:
         """Return all that a frame that came in at `now_ns` says. Raises as `take` does."""
         yield from self.take(frame, now_ns)
         yield from self.books(now_ns)
@@ -148,7 +161,7 @@ class MarketData:
         self._changed.clear()
         return said
 
-    def take(self, frame: wire.Frame, now_ns: int) -> Iterator[m.AnyMessage]:
+    def take(self, frame: MarketFrame, now_ns: int) -> Iterator[m.AnyMessage]:
         """Return what a frame says, but for the books that it changes: those wait for `books`.
 
         Raises:
@@ -171,6 +184,12 @@ class MarketData:
                 case wire.CandlesFrame():
                     for row in frame.data:
                         yield from self._on_candle(row, frame.timeframe_ns, now_ns)
+                case pw.MarkPriceFrame():
+                    for row in frame.data:
+                        yield from self._on_mark(row.symbol, f"{row.price:f}", now_ns)
+                case pw.FundingFrame():
+                    for row in frame.data:
+                        yield from self._on_funding(row, now_ns)
                 case _:
                     pass
         except OffGrid as error:
@@ -285,12 +304,24 @@ class MarketData:
                 yield bar
 
     def _on_ticker(self, row: wire.TickerRow, now_ns: int) -> Iterator[m.AnyMessage]:
-        market = self._markets.get(row.symbol)
-        if market is None or not row.mark_price:
+        if row.mark_price:
+            yield from self._on_mark(row.symbol, row.mark_price, now_ns)
+
+    def _on_mark(self, symbol: str, price: str, now_ns: int) -> Iterator[m.AnyMessage]:
+        market = self._markets.get(symbol)
+        if market is None:
             return
-        ticks = scaled_down(row.mark_price, market.instrument.price_scale)
+        ticks = scaled_down(price, market.instrument.price_scale)
         if ticks:  # "0" stands for a market without one
-            yield m.MarkPrice(ts_ns=now_ns, symbol=row.symbol, price_ticks=ticks)
+            yield m.MarkPrice(ts_ns=now_ns, symbol=symbol, price_ticks=ticks)
+
+    def _on_funding(self, row: pw.FundingFrameRow, now_ns: int) -> Iterator[m.AnyMessage]:
+        """Say the next funding: the rate that is predicted for it, or the last one while none is."""
+        if row.symbol not in self._markets:
+            return
+        rate = row.rate if row.next_rate is None else row.next_rate
+        due_ns = row.next_funding_ms * MS_NS
+        yield m.FundingRate(ts_ns=now_ns, symbol=row.symbol, rate_ppb=int(rate.scaleb(PPB_SCALE)), due_ns=due_ns)
 
     def _on_candle(self, row: wire.CandleRow, timeframe_ns: int, now_ns: int) -> Iterator[m.AnyMessage]:
         market = self._markets.get(row.symbol)

@@ -558,7 +558,7 @@ async def feed_through_faults(source: MarketSource, speed: float, websocket: str
         watched.note()
         status = FeedStatus()
         settings = FeedSettings(
-            websocket=websocket,  # pyright: ignore[reportArgumentType]  # one of OPENERS
+            websocket=websocket,  # pyright: ignore[reportArgumentType]  # one of the two
             book_silence_s=30,
             trades_silence_s=900,
             ticker_silence_s=900,
@@ -606,7 +606,7 @@ def sharp_ears(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("sharp_ears")
-@pytest.mark.parametrize("websocket", list(actors.feed.OPENERS))
+@pytest.mark.parametrize("websocket", ["trio-websocket", "lean"])
 async def test_the_book_of_a_feed_is_right_through_a_hundred_faults(websocket: str) -> None:
     await feed_through_faults(GeneratedMarket([BTC], 3, time.time_ns()), 120.0, websocket)
 
