@@ -59,6 +59,8 @@ WATCH_EVERY_S: Final = 1.0
 BOOK_RETRY_S: Final = 5.0
 BOOK_RETRIES_MAX: Final = 3
 HISTORY_MAX: Final = 500
+RELIST_S: Final = 600.0
+"""Between two looks at what the exchange lists."""
 
 
 class MarketEnded(Exception):
@@ -123,6 +125,7 @@ class Feed:
         self._connect_timeout_s = connect_timeout_s
         self._data: MarketData | None = None
         self._is_over = False
+        self._listed: list[Instrument] = []
         status.symbols = list(market.symbols)
 
     async def run(self) -> str:
@@ -190,6 +193,7 @@ class Feed:
                 nursery.start_soon(session.keep_alive)
                 if self._office.turns is None:
                     nursery.start_soon(session.watch_silence)
+                    nursery.start_soon(self._keep_listed, data)
                 await self._subscribe(session)
                 await self._repair_candles(data)
                 self._status.state, self._status.detail = "live", ""
@@ -202,8 +206,25 @@ class Feed:
                 nursery.cancel_scope.cancel()
         raise MarketEnded(TIME_IS_OVER)
 
-    async def _list_markets(self) -> MarketData:
-        """Ask what the exchange lists; its steps may have changed since the last session."""
+    async def _keep_listed(self, data: MarketData) -> None:
+        """Ask now and then what the exchange lists: a market that is paused or has new steps says so nowhere else."""
+        known = self._listed
+        while True:
+            await trio.sleep(RELIST_S)
+            try:
+                listed = await self._our_instruments()
+            except ConnectionLost as error:
+                log.warning("%s; what was listed before stays true", error)
+                continue
+            for before, now in zip(known, listed, strict=True):
+                if (before.price_scale, before.quantity_scale) != (now.price_scale, now.quantity_scale):
+                    raise ConnectionLost(f"the steps of {now.symbol} changed: its book must be read anew")
+            changed = [now for before, now in zip(known, listed, strict=True) if before != now]
+            self._say(data.list_instruments(changed, self._clock.now_ns()))
+            known = listed
+
+    async def _our_instruments(self) -> list[Instrument]:
+        """Return our markets as the exchange lists them, in our order. Raises ConnectionLost and NotListed."""
         try:
             listed = await self._client.instruments()
         except ExchangeError as error:
@@ -211,7 +232,11 @@ class Feed:
         missing = [symbol for symbol in self._market.symbols if symbol not in listed]
         if missing:
             raise NotListed(_not_listed(missing, listed))
-        ours = [listed[symbol] for symbol in self._market.symbols]
+        return [listed[symbol] for symbol in self._market.symbols]
+
+    async def _list_markets(self) -> MarketData:
+        """Ask what the exchange lists; its steps may have changed since the last session."""
+        self._listed = ours = await self._our_instruments()
         if self._data is None:
             self._data = MarketData(ours, self._market.timeframes_ns, self._dialect.channels)
         self._say(self._data.list_instruments(ours, self._clock.now_ns()))
@@ -312,8 +337,9 @@ class _Session:
                 self._note(BOOK, frame.data)
                 if self._book_tries:
                     for row in frame.data:
-                        if row.symbol not in self.data.broken:
-                            self._book_tries.pop(row.symbol, None)
+                        if row.symbol not in self.data.broken and row.symbol in self._book_tries:
+                            # Whole again, but one that breaks again at once is not asked for at once.
+                            self._book_tries[row.symbol] = 0, self._book_tries[row.symbol][1]
             case wire.TradesFrame():
                 self._note(TRADES, frame.data)
             case wire.TickerFrame():

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 import trio
 
@@ -19,6 +20,7 @@ from bot.config import FeedSettings
 from bot.control.view import FeedStatus
 from bot.core import messages as m
 from bot.core.flow import Stage
+from bot.core.instrument import Instrument
 from bot.errors import NotListed, ReplayBroken
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.client import PublicClient
@@ -59,6 +61,9 @@ class Fixture:
     office: Recorder
     status: FeedStatus
     believed: list[tuple[m.Levels, m.Levels]] = field(default_factory=list[tuple[m.Levels, m.Levels]])
+
+    def said(self) -> list[m.AnyMessage]:
+        return list(self.office.said)
 
     def depths(self) -> list[m.Depth]:
         return [message for message in self.office.said if isinstance(message, m.Depth)]
@@ -270,6 +275,22 @@ async def test_a_gap_in_the_book_is_repaired_by_subscribing_again() -> None:
         assert any(isinstance(message, m.BookLost) for message in fixture.office.said)
 
 
+async def always_gaps(connection: Connection) -> None:
+    while True:
+        await connection.play(3)
+        await connection.play_book()  # never sent
+
+
+async def test_F36_a_book_that_stays_broken_is_asked_for_seldom() -> None:
+    async with running(always_gaps) as fixture:
+        while fixture.status.gaps < 1:
+            await trio.sleep(0.01)
+        await trio.sleep(0.5)
+        asked = [request for request in fixture.exchange.requests if '"book_lv2"' in request]
+        assert len(asked) == 3  # the first subscription, and one more try in any five seconds
+        assert fixture.exchange.connections == 1
+
+
 async def test_repeated_frames_change_nothing() -> None:
     async with running(duplicates) as fixture:
         await fixture.wait_depths(30)
@@ -337,6 +358,39 @@ async def test_a_symbol_that_is_not_listed_ends_the_bot_and_names_the_closest() 
         with pytest.RaisesGroup(NotListed, flatten_subgroups=True) as caught:
             await fixture.feed.run()
         assert "BTC_USDC (closest: BTC_USDT" in str(caught.value.exceptions[0])
+
+
+async def test_F42_a_market_that_is_paused_is_said_without_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors.feed, "RELIST_S", 0.05)
+    async with running(well) as fixture:
+        await fixture.wait_depths(5)
+        listed = await fixture.feed._client.instruments()
+        paused = {symbol: msgspec.structs.replace(each, is_open=False) for symbol, each in listed.items()}
+
+        async def instruments() -> dict[str, Instrument]:
+            return paused
+
+        monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
+        while not any(isinstance(each, m.InstrumentListed) and not each.instrument.is_open for each in fixture.said()):
+            await trio.sleep(0.01)
+        assert fixture.exchange.connections == 1
+
+
+async def test_F42_new_steps_of_a_market_make_its_book_be_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors.feed, "RELIST_S", 0.05)
+    async with running(well, well) as fixture:
+        await fixture.wait_depths(5)
+        listed = await fixture.feed._client.instruments()
+        finer = {symbol: msgspec.structs.replace(each, price_scale=3) for symbol, each in listed.items()}
+
+        async def instruments() -> dict[str, Instrument]:
+            return finer
+
+        monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
+        while fixture.exchange.connections < 2:
+            await trio.sleep(0.01)
+        await fixture.wait_depths(5)
+        fixture.office.said.clear()  # in the finer steps they are none of the exchange's own
 
 
 # --- lockstep

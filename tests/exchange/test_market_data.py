@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from bot.core import messages as m
@@ -439,3 +440,29 @@ def test_market_data_says_when_it_was_sent(frame: wire.Frame, ns: int | None) ->
     assert sent_ns(frame) == ns
     if ns is None:
         assert hear(market_data(), frame) == []
+
+
+def test_F60_trades_stay_in_the_order_of_the_stream_whatever_the_exchange_s_times_say() -> None:
+    data = market_data()
+    late, early = trades("b"), trades("a")
+    assert isinstance(early, wire.TradesFrame)
+    early.data[0] = msgspec.structs.replace(early.data[0], ts_ms=START_MS - 5_000, created_ms=START_MS - 5_000)
+    said = [*data.handle(late, NOW_NS), *data.handle(early, NOW_NS + 1)]
+    assert [(each.trade_id, each.ts_ns) for each in said if isinstance(each, m.TradeTick)] == [
+        ("b", NOW_NS),
+        ("a", NOW_NS + 1),
+    ]
+
+
+def test_F44_a_trade_far_away_moves_no_price_that_positions_are_valued_at() -> None:
+    data = market_data()
+    list(data.handle(snapshot(), NOW_NS))
+    said = list(data.handle(trades(1, price="9000"), NOW_NS))
+    assert [type(each) for each in said] == [m.TradeTick]
+
+
+def test_F142_a_market_whose_name_only_looks_like_ours_is_not_ours() -> None:
+    data = market_data()
+    looks_alike = BTC.replace("T", "\N{CYRILLIC CAPITAL LETTER TE}", 1)
+    assert looks_alike != BTC
+    assert list(data.handle(book(10, action="snapshot", symbol=looks_alike), NOW_NS)) == []
