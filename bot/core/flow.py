@@ -47,8 +47,8 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.BookLost: (_R, _P, _E),
         m.TradeTick: (_E,),
         m.Bar: (_S,),
-        m.MarkPrice: (_R, _P),
-        m.FundingRate: (_R,),
+        m.MarkPrice: (_R, _P, _E),
+        m.FundingRate: (_R, _E),
     },
     _S: {m.Signal: (_R,)},
     _R: dict.fromkeys(

@@ -4,10 +4,11 @@ Pessimistic on purpose. A market order walks the visible levels, less what was t
 no more than the gate reserved for it. A resting order
 waits behind all that was displayed at its price, and is filled only by trades at or through it, or when the book
 itself has moved through. A stop order waits until the touch or a trade has reached its trigger, and is a market order
-then. Every order travels for `latency_ns` before it acts, on the book of that moment.
+then. Every order travels before it acts, on the book of that moment, and what became of it travels back; both ways take
+a time that is drawn by the order's name.
 
-A reduce-only order is cut to what its strategy holds when it fills. Perpetuals need no coins to be sold; their margin
-is the gate's business.
+A reduce-only order is cut to what its strategy holds when it fills. Perpetuals need no coins to be sold; they pay
+funding at its hours, and are closed by force when the account can no longer carry them.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 import msgspec
 
 from bot.core import messages as m
+from bot.core.approvals import Approvals
+from bot.core.chance import delay_ns, longest_ns
 from bot.core.instrument import Instrument, Side, fee_atoms
 from bot.core.ledger import Position
 from bot.core.orders import OrderIntent, OrderState
+from bot.core.paper_perps import MarginTerms, PaperPerps
 
 # The exchange's own codes and words for its refusals (dossier, spot REST, section 11).
 _NO_MONEY: Final = "21721 available balance too low"
@@ -33,6 +38,7 @@ _WOULD_TAKE: Final = "post-only order would take"
 _NO_DEPTH: Final = "no more visible depth within the price"
 _NO_BUDGET: Final = "the rest costs more than the order may spend"
 _NOTHING_HELD: Final = "nothing is left to reduce"
+_LIQUIDATED: Final = "the account could no longer carry its perpetuals"
 _LOST_AT_STOP: Final = "had not reached the paper exchange when the daemon stopped"
 
 
@@ -43,10 +49,27 @@ class PaperTerms(msgspec.Struct, frozen=True, kw_only=True):
     """Millionths of what is received; 1 basis point is 100."""
     taker_fee_ppm: int
     latency_ns: int
+    """Median of the way there; with a 99th percentile not above it, always so long."""
+    latency_p99_ns: int = 0
+    response_ns: int = 0
+    """Median of the way back."""
+    response_p99_ns: int = 0
+    seed: int = 0
+    maintenance_ppm: int = 5_000
+    """Equity, in millionths of the value of all perpetuals, at which they are closed."""
+    liquidation_fee_ppm: int = 5_000
+
+    @property
+    def round_trip_ns_max(self) -> int:
+        """Return after how long every order has arrived and been answered."""
+        there = longest_ns(self.latency_ns, self.latency_p99_ns)
+        return there + longest_ns(self.response_ns, self.response_p99_ns)
 
 
 class _Arrival(NamedTuple):
     due_ns: int
+    number: int
+    """Of two that arrive at once, the one that was sent first acts first."""
     action: m.SubmitOrder | m.CancelOrder
 
 
@@ -91,9 +114,14 @@ class _Takes(NamedTuple):
 class PaperExchange:
     """The machine behind the executor in paper mode."""
 
-    def __init__(self, terms: PaperTerms) -> None:
+    def __init__(self, terms: PaperTerms, approvals: Approvals | None = None) -> None:
+        """`approvals`: an order that is not among them is not sent; None trusts whoever posts."""
         self._terms = terms
+        self._approvals = approvals
+        self._perps = PaperPerps(MarginTerms(terms.maintenance_ppm, terms.liquidation_fee_ppm))
         self._now_ns = 0
+        self._acted_ns = 0
+        """When that happened which is being said: what arrived between two messages was answered before the second."""
         self._epoch = 0
         self._orders_seen = 0
         self._cash_atoms = 0
@@ -104,25 +132,58 @@ class PaperExchange:
         self._markets: dict[str, _Market] = {}
         self._symbols: dict[str, str] = {}
         """Client id of an order that rests or waits for its trigger to its symbol."""
-        self._travelling: deque[_Arrival] = deque()
+        self._travelling: list[_Arrival] = []
+        """A heap: the next arrival first."""
+        self._sent = 0
+        self._arrivals_ns: dict[str, int] = {}
+        """Client id of an order under way to its arrival: no cancel of it comes before."""
+        self._answers: deque[tuple[int, m.AnyMessage]] = deque()
+        """(when it is heard, what), in the order in which it happened."""
         self._at_door: dict[str, OrderIntent] = {}
 
     def handle(self, message: m.AnyMessage) -> Iterator[m.AnyMessage]:
-        """Return order events and fills, in the order in which they happened."""
+        """Return order events and fills that are heard by now, in the order in which they happened."""
         if message.ts_ns > self._now_ns:
             self._now_ns = message.ts_ns
+        if not self._terms.response_ns:
+            yield from self._react(message)
+            return
+        for said in self._react(message):
+            self._answer(said)
+        while self._answers and self._answers[0][0] <= self._now_ns:
+            yield self._answers.popleft()[1]
+
+    def _answer(self, said: m.AnyMessage) -> None:
+        """Let `said` travel back; the exchange's news come in their order."""
+        terms = self._terms
+        name = f"{terms.seed} back {self._epoch} {self._sent} {len(self._answers)} {said.ts_ns}"
+        heard_ns = self._acted_ns + delay_ns(name, terms.response_ns, terms.response_p99_ns)
+        if self._answers:
+            heard_ns = max(heard_ns, self._answers[-1][0])
+        self._answers.append((heard_ns, said))
+
+    def _react(self, message: m.AnyMessage) -> Iterator[m.AnyMessage]:
         # What is due acts on the book as it stood before this news.
         yield from self._arrive()
+        self._acted_ns = self._now_ns
         match message:
             case m.Depth():
                 yield from self._on_depth(message)
             case m.TradeTick():
                 yield from self._on_trade(message)
             case m.Tick():
-                pass
-            case m.SubmitOrder() | m.CancelOrder():
-                self._travelling.append(_Arrival(self._now_ns + self._terms.latency_ns, message))
+                yield from self._carry()
+            case m.SubmitOrder():
+                yield from self._submit(message)
+            case m.CancelOrder():
+                self._send(message)
                 yield from self._arrive()
+            case m.MarkPrice():
+                self._perps.mark(message.symbol, message.price_ticks)
+                yield from self._carry()
+            case m.FundingRate():
+                yield from self._carry()
+                self._perps.expect(message)
             case m.BookLost():
                 self._market(message.symbol).depth = None
             case m.InstrumentListed():
@@ -131,6 +192,51 @@ class PaperExchange:
                 yield from self._recover(message)
             case _:
                 raise AssertionError(f"not routed to the executor: {message!r}")
+
+    def _submit(self, submit: m.SubmitOrder) -> Iterator[m.AnyMessage]:
+        refusal = "" if self._approvals is None else self._approvals.take(submit.intent, self._now_ns)
+        if refusal:
+            yield self._event(_Order(submit.intent, "", 0), OrderState.REJECTED, f"not sent: {refusal}")
+            return
+        self._send(submit)
+        yield from self._arrive()
+
+    def _send(self, action: m.SubmitOrder | m.CancelOrder) -> None:
+        terms = self._terms
+        self._sent += 1
+        client_id = action.intent.client_id if isinstance(action, m.SubmitOrder) else action.client_id
+        name = f"{terms.seed} there {type(action).__name__} {client_id}"
+        due_ns = self._now_ns + delay_ns(name, terms.latency_ns, terms.latency_p99_ns)
+        if isinstance(action, m.SubmitOrder):
+            self._arrivals_ns[client_id] = due_ns
+        else:
+            due_ns = max(due_ns, self._arrivals_ns.get(client_id, 0))
+        heappush(self._travelling, _Arrival(due_ns, self._sent, action))
+
+    def _carry(self) -> Iterator[m.AnyMessage]:
+        """Pay the funding that is due; close the perpetuals that the account cannot carry."""
+        for funding in self._perps.due(self._now_ns, self._instruments, self._positions):
+            self._cash_atoms -= funding.paid_atoms
+            yield funding
+        for liquidated in self._perps.ruined(self._now_ns, self._cash_atoms, self._instruments, self._positions):
+            symbol = liquidated.symbol
+            lots = liquidated.signed_lots
+            cash, _ = self._position(symbol).book(
+                self._instruments[symbol],
+                Side.BUY if lots > 0 else Side.SELL,
+                liquidated.price_ticks,
+                abs(lots),
+                liquidated.fee_atoms,
+            )
+            self._cash_atoms += cash
+            for key in self._held:
+                if key[1] == symbol:
+                    self._held[key] = 0
+            yield liquidated
+            market = self._market(symbol)
+            for order in (*market.resting, *market.stops):
+                self._unrest(order)
+                yield self._canceled(order, _LIQUIDATED)
 
     def _market(self, symbol: str) -> _Market:
         market = self._markets.get(symbol)
@@ -159,8 +265,7 @@ class PaperExchange:
             else:
                 self._rest(order)
                 if record.is_cancel_requested:
-                    cancel = m.CancelOrder(ts_ns=self._now_ns, client_id=record.intent.client_id)
-                    self._travelling.append(_Arrival(self._now_ns + self._terms.latency_ns, cancel))
+                    self._send(m.CancelOrder(ts_ns=self._now_ns, client_id=record.intent.client_id))
 
     def _position(self, symbol: str) -> Position:
         position = self._positions.get(symbol)
@@ -172,10 +277,12 @@ class PaperExchange:
 
     def _arrive(self) -> Iterator[m.AnyMessage]:
         while self._travelling and self._travelling[0].due_ns <= self._now_ns:
-            action = self._travelling.popleft().action
+            self._acted_ns, _, action = heappop(self._travelling)
             if isinstance(action, m.CancelOrder):
                 yield from self._cancel(action.client_id)
-            elif self._market(action.intent.symbol).depth is None:
+                continue
+            del self._arrivals_ns[action.intent.client_id]
+            if self._market(action.intent.symbol).depth is None:
                 self._at_door[action.intent.client_id] = action.intent
             else:
                 yield from self._accept(action.intent)

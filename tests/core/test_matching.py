@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from bot.assembly import terms_of
 from bot.config import load_settings
 from bot.core import messages as m
+from bot.core.approvals import Approvals
 from bot.core.instrument import ATOMS, Side
 from bot.core.ledger import Ledger, Position
 from bot.core.matching import PaperExchange, PaperTerms
@@ -678,3 +679,106 @@ TestPaperAndLedger = PaperAndLedger.TestCase
 TestPaperAndLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestPerpetualAndLedger = PerpetualAndLedger.TestCase
 TestPerpetualAndLedger.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+# --- the way there and the way back
+
+
+def distant(**terms: int) -> PaperExchange:
+    exchange = PaperExchange(PaperTerms(maker_fee_ppm=0, taker_fee_ppm=0, latency_ns=50 * MS_NS, **terms))
+    say(exchange, recovered(), listed(), depth())
+    return exchange
+
+
+def at(ms: int) -> m.Tick:
+    return tick(NOW_NS + ms * MS_NS)
+
+
+def test_what_became_of_an_order_is_heard_after_the_way_back() -> None:
+    exchange = distant(response_ns=70 * MS_NS)
+    assert say(exchange, submit(buy(5)), at(119)) == []
+    assert [type(said) for said in say(exchange, at(120))] == [m.OrderEvent, m.Fill, m.OrderEvent]
+
+
+def arrivals_ms(seed: int) -> list[int]:
+    exchange = distant(latency_p99_ns=400 * MS_NS, seed=seed)
+    say(exchange, *(submit(buy(1, number=number)) for number in range(1, 6)))
+    return [ms for ms in range(900) for _ in all_of(say(exchange, at(ms)), m.Fill)]
+
+
+def test_delays_belong_to_the_name_of_an_order_and_to_the_seed() -> None:
+    assert len(arrivals_ms(1)) == 5
+    assert len(set(arrivals_ms(1))) > 1
+    assert arrivals_ms(1) == arrivals_ms(1) != arrivals_ms(2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cancel_never_overtakes_its_order(seed: int) -> None:
+    exchange = distant(latency_p99_ns=400 * MS_NS, response_ns=9, response_p99_ns=20, seed=seed)
+    resting_buy = buy(5, 50)
+    assert states(say(exchange, submit(resting_buy), cancel(resting_buy), at(2_000), at(2_001))) == [S.NEW, S.CANCELED]
+
+
+def test_all_is_answered_after_the_longest_round_trip() -> None:
+    for seed in range(50):
+        exchange = distant(latency_p99_ns=90 * MS_NS, response_ns=9 * MS_NS, response_p99_ns=70 * MS_NS, seed=seed)
+        longest_ns = exchange._terms.round_trip_ns_max
+        assert states(say(exchange, submit(buy(5)), tick(NOW_NS + longest_ns + 1)))[-1] is S.FILLED
+
+
+def test_F29_an_order_whose_approval_is_too_old_is_not_sent() -> None:
+    approvals = Approvals(2_000 * MS_NS)
+    exchange = PaperExchange(PaperTerms(maker_fee_ppm=0, taker_fee_ppm=0, latency_ns=0), approvals)
+    say(exchange, recovered(), listed(), depth())
+    approvals.issue(buy(5), NOW_NS)
+    said = say(exchange, submit(buy(5), at_ns=NOW_NS + 3_000 * MS_NS))
+    assert (states(said), last_reason(said)) == ([S.REJECTED], "not sent: approved 3000 ms ago, which is too long")
+
+
+def test_an_approval_is_used_up_by_one_order() -> None:
+    approvals = Approvals(2_000 * MS_NS)
+    exchange = PaperExchange(PaperTerms(maker_fee_ppm=0, taker_fee_ppm=0, latency_ns=0), approvals)
+    say(exchange, recovered(), listed(), depth())
+    approvals.issue(buy(5), NOW_NS)
+    assert states(say(exchange, submit(buy(5))))[-1] is S.FILLED
+    assert states(say(exchange, submit(buy(5)))) == [S.REJECTED]
+
+
+# --- what a perpetual costs
+
+
+def perpetual_held(lots: int, cash: int = 1_000, **terms: int) -> PaperExchange:
+    exchange = PaperExchange(PaperTerms(maker_fee_ppm=0, taker_fee_ppm=0, latency_ns=0, **terms))
+    say(exchange, recovered(cash=cash), listed(is_perp=True), depth())
+    say(exchange, submit(buy(lots) if lots > 0 else sell(-lots)))
+    return exchange
+
+
+def marked(price: int, at_ns: int = NOW_NS) -> m.MarkPrice:
+    return m.MarkPrice(ts_ns=at_ns, symbol=BTC, price_ticks=price)
+
+
+@pytest.mark.parametrize(("lots", "sign"), [(5, 1), (-5, -1)], ids=["long", "short"])
+def test_F71_funding_is_paid_once_at_its_hour_by_who_owes_it(lots: int, sign: int) -> None:
+    exchange = perpetual_held(lots)
+    due_ns = NOW_NS + 1_000 * MS_NS
+    say(exchange, marked(100), m.FundingRate(ts_ns=NOW_NS, symbol=BTC, rate_ppb=1_000_000, due_ns=due_ns))
+    assert say(exchange, at(999)) == []
+    paid = only(say(exchange, at(1_005)), m.FundingPaid)
+    assert (paid.ts_ns, paid.paid_atoms) == (due_ns, sign * 500 * ATOMS // 1_000)
+    assert say(exchange, at(1_006)) == []
+
+
+def test_F72_an_account_that_is_ruined_loses_its_perpetuals_and_their_orders() -> None:
+    exchange = perpetual_held(5, cash=300, maintenance_ppm=10_000)
+    say(exchange, submit(sell(5, 150, number=2)))
+    assert say(exchange, marked(60)) == []
+    ended, order_event = say(exchange, marked(41))
+    assert isinstance(ended, m.Liquidated)
+    assert (ended.signed_lots, ended.price_ticks) == (-5, 41)
+    assert states([order_event]) == [S.CANCELED]
+    assert say(exchange, marked(10)) == []
+
+
+def test_a_perpetual_without_a_mark_is_not_closed() -> None:
+    assert say(perpetual_held(5, cash=1), at(1)) == []
