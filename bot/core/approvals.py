@@ -6,9 +6,12 @@ breaker that trips in between withdraws what was issued, whatever mailbox the or
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bot.core.orders import OrderIntent
+
+NOT_SENT: Final = "not sent"
+"""How the reason of a refusal begins that is the send port's own, and not the exchange's."""
 
 
 class _Approval(NamedTuple):
@@ -20,13 +23,13 @@ class Approvals:
     """Approvals that were issued and not yet used."""
 
     def __init__(self, ttl_ns: int) -> None:
-        self._ttl_ns = ttl_ns
+        self.ttl_ns = ttl_ns
         self._issued: dict[str, _Approval] = {}
 
     def issue(self, intent: OrderIntent, now_ns: int) -> None:
         """Let `intent` be sent once, until `ttl_ns` from now."""
         assert intent.client_id not in self._issued, f"order {intent.client_id} approved twice"
-        self._issued[intent.client_id] = _Approval(intent, now_ns + self._ttl_ns)
+        self._issued[intent.client_id] = _Approval(intent, now_ns + self.ttl_ns)
 
     def withdraw(self, *, increases_only: bool) -> None:
         """Forget what was issued and not sent: all of it, or only what makes a position larger."""
@@ -44,5 +47,5 @@ class Approvals:
         if approval.intent != intent:
             return "not what was approved"
         if now_ns > approval.until_ns:
-            return f"approved {(now_ns - approval.until_ns + self._ttl_ns) // 1_000_000} ms ago, which is too long"
+            return f"approved {(now_ns - approval.until_ns + self.ttl_ns) // 1_000_000} ms ago, which is too long"
         return ""
