@@ -33,7 +33,7 @@ from bot.exchange.poloniex.accounts import futures_seen, spot_seen
 from bot.exchange.poloniex.futures_client import NOT_FOUND_CODE, FuturesClient, Page
 from bot.exchange.poloniex.futures_codec import FuturesInstrument
 from bot.exchange.poloniex.limits import Lane, RateLimits
-from bot.exchange.poloniex.outcome import Accepted, Outcome, RefusalKind, Refused, is_not_found
+from bot.exchange.poloniex.outcome import Accepted, Outcome, RefusalKind, Refused, Unknown, is_not_found
 from bot.exchange.poloniex.private_state import (
     Event,
     Filled,
