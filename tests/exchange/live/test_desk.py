@@ -504,19 +504,7 @@ class Chaos:
     def run(self) -> None:
         often = self.new, self.answer, self.answer, self.fill, self.tell, self.tell, self.tick, self.arrive, self.cancel
         for _ in range(120):
-            self.rng.choice(
-                (
-                    self.new,
-                    self.answer,
-                    self.answer,
-                    self.fill,
-                    self.tell,
-                    self.tell,
-                    self.tick,
-                    self.arrive,
-                    self.cancel,
-                )
-            )()
+            self.rng.choice(often)()
         self.settle()
 
     def new(self) -> None:
