@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from bot.backtest import slots as k
+from bot.backtest.apart import Apart, Part, is_apart
 from bot.backtest.base import Fills, Outcome, Run, Terms, check_latency, check_markets
 from bot.backtest.gate_kernels import position_lots
 from bot.backtest.quick import is_common
 from bot.backtest.simulate import begin, play
-from bot.backtest.slots import Bars, Box, Columns, Numbers, OwnBars
+from bot.backtest.slots import Bars, Box, Columns, Floats, Numbers, OwnBars, Steps, with_room
 from bot.backtest.summary import Summary, new_sums, summed
 from bot.core import tactics
 from bot.core.instrument import ATOMS, Instrument
 from bot.core.wide import LIMB_FLOAT, wide
 from bot.errors import SettingsError
-from bot.strategies.advice import Definition, Ints, Market
+from bot.strategies.advice import Advice, Definition, Flags, Ints, Market
 from bot.strategies.rules.series import base_series, joined
 
 CHUNK: Final = 1 << 20
@@ -43,7 +47,7 @@ class Summarised(NamedTuple):
     """What a sweep keeps of a run."""
 
     curve: Summary
-    fills: int
+    fills: Fills
     denied: Mapping[str, int]
 
 
@@ -59,67 +63,106 @@ def run_compiled(
 
     """
     table = MarketTable(run.markets)
-    box, columns = table.boxed(run.definition, run.terms)
+    advice = table.advised(run.definition, run.terms)
+    watch = _Watch(len(table.time_ns), len(run.markets), on_progress, is_cancelled)
+    played = _played_apart(table, run, advice, watch) or _played_together(table, run, advice, watch)
+    return Outcome(
+        symbols=table.symbols,
+        instruments=tuple(market.instrument for market in run.markets),
+        time_ns=table.time_ns[: len(played.equity)],
+        timeframe_ns=table.timeframe_ns,
+        equity=played.equity,
+        exposure=played.exposure,
+        fills=_fills(played.fills, run.markets),
+        funding=played.funding,
+        denied=_denied(played.boxes),
+        cash=run.terms.cash_atoms / ATOMS,
+        final_lots=tuple(int(position_lots(row)) for box in played.boxes for row in box.book),
+    )
+
+
+class _Played(NamedTuple):
+    equity: Floats
+    exposure: Floats
+    funding: Floats
+    fills: Ints
+    boxes: Sequence[Box]
+    """As they are left; their symbols are those of the run."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Who looks on while a run is played."""
+
+    steps: int
+    symbols: int
+    on_progress: Progress | None
+    is_cancelled: Callable[[], bool] | None
+    reported: int = -1
+
+    def end(self, done: int) -> int:
+        """Return where the stretch ends that is played next: at `done` itself if nothing is to be played any more."""
+        if done == self.steps or (self.is_cancelled is not None and self.is_cancelled()):
+            return done
+        self._report(done)
+        return min(done + max(1, CHUNK // self.symbols), self.steps)
+
+    def finish(self) -> None:
+        """Report that all steps are done."""
+        self._report(self.steps)
+
+    def _report(self, done: int) -> None:
+        if self.on_progress is not None and done > self.reported:  # a run may be played again
+            self.on_progress(done, self.steps)
+            self.reported = done
+
+
+def _played_together(table: MarketTable, run: Run, advice: Sequence[Advice], watch: _Watch) -> _Played:
+    """Play all symbols step by step."""
+    box, columns = table.boxed(run.definition, run.terms, advice)
     steps = len(table.time_ns)
     has_perps = bool(box.run[k.HAS_PERPS])
     equity, exposure = np.empty(steps), np.empty(steps)
     funding = np.empty(steps if has_perps else 0)
     nothing, scratch = np.empty(0), np.empty((2, k.WINDOW))
     begin(box, columns)
-    stride = max(1, CHUNK // len(run.markets))
     done = 0
-    while done < steps:
-        if is_cancelled is not None and is_cancelled():
-            break
-        if on_progress is not None:
-            on_progress(done, steps)
-        last = min(done + stride, steps)
+    while (last := watch.end(done)) > done:
         part = slice(done, last)
         reached = play(box, columns, nothing, equity[part], exposure[part], funding[part], scratch, done, last)
         if reached < last:
-            box = _with_room(box)
+            box = with_room(box)
         done = reached
-    if on_progress is not None and done == steps:
-        on_progress(steps, steps)
-    return Outcome(
-        symbols=table.symbols,
-        instruments=tuple(market.instrument for market in run.markets),
-        time_ns=table.time_ns[:done],
-        timeframe_ns=table.timeframe_ns,
-        equity=equity[:done],
-        exposure=exposure[:done],
-        fills=_fills(box, run.markets),
-        funding=funding[:done] if has_perps else np.zeros(1),
-        denied=_denied(box),
-        cash=run.terms.cash_atoms / ATOMS,
-        final_lots=tuple(int(position_lots(row)) for row in box.book),
-    )
+    if done == steps:
+        watch.finish()
+    funding = funding[:done] if has_perps else np.zeros(1)
+    return _Played(equity[:done], exposure[:done], funding, box.fills[: int(box.run[k.FILLS])], [box])
 
 
-def run_summarised(
-    table: MarketTable,
-    definitions: Sequence[Definition],
-    terms: Terms,
-    *,
-    threads: int = THREADS,
-    is_cancelled: Callable[[], bool] | None = None,
-) -> list[Summarised | None]:
-    """Return a summary of each definition on the same markets, None of those that a cancel came before.
+def _played_apart(table: MarketTable, run: Run, advice: Sequence[Advice], watch: _Watch) -> _Played | None:
+    """Play each symbol alone; return None where that is not the same."""
+    if len(table.markets) == 1:
+        return None
+    parts = table.parts(run.definition, run.terms, advice)
+    if parts is None:
+        return None
+    steps = len(table.time_ns)
+    equity, exposure = np.empty(steps), np.empty(steps)
+    done = 0
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        apart = Apart(parts, wide(run.terms.cash_atoms), pool, THREADS)
+        while (last := watch.end(done)) > done:
+            if not apart.play(done, last, equity[done:last], exposure[done:last]):
+                return None
+            done = last
+    if done == steps:
+        watch.finish()
+    return _Played(equity[:done], exposure[:done], np.zeros(1), apart.fills(), [part.box for part in parts])
 
-    No curve is kept: memory is that of the advice of `threads` definitions. Raises as `run_compiled` does.
-    """
 
-    def one(definition: Definition) -> Summarised | None:
-        if is_cancelled is not None and is_cancelled():
-            return None
-        return _summarised(table, definition, terms)
-
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        return list(pool.map(one, definitions))
-
-
-def _summarised(table: MarketTable, definition: Definition, terms: Terms) -> Summarised:
-    box, columns = table.boxed(definition, terms, keeps_fills=False)
+def summarised(table: MarketTable, definition: Definition, terms: Terms) -> Summarised:
+    """Return what comes of a definition but its curve, which a sweep need not keep. Raises as `run_compiled` does."""
+    box, columns = table.boxed(definition, terms, table.advised(definition, terms))
     cash = terms.cash_atoms / ATOMS
     sums, equity, nothing = new_sums(cash), np.empty(k.WINDOW), np.empty(0)
     scratch = np.empty((2, k.WINDOW))
@@ -129,8 +172,9 @@ def _summarised(table: MarketTable, definition: Definition, terms: Terms) -> Sum
     while done < steps:
         done = play(box, columns, sums, equity, nothing, nothing, scratch, done, steps)
         if done < steps:
-            box = _with_room(box)
-    return Summarised(summed(sums, cash), int(box.run[k.FILLS]), _denied(box))
+            box = with_room(box)
+    fills = _fills(box.fills[: int(box.run[k.FILLS])], table.markets)
+    return Summarised(summed(sums, cash), fills, _denied([box]))
 
 
 class MarketTable:
@@ -143,21 +187,23 @@ class MarketTable:
         self.symbols = tuple(market.instrument.symbol for market in markets)
         self.timeframe_ns = markets[0].timeframe_ns
         starts = [market.candles.start_ns for market in markets]
-        is_dense = all(np.array_equal(starts[0], each) for each in starts[1:])
-        self.time_ns = starts[0] if is_dense else np.unique(np.concatenate(starts))
-        self._step = (
-            np.zeros(0, np.int32)
-            if is_dense
-            else np.concatenate([np.searchsorted(self.time_ns, each) for each in starts]).astype(np.int32)
-        )
+        self._is_dense = all(np.array_equal(starts[0], each) for each in starts[1:])
+        self.time_ns = starts[0] if self._is_dense else np.unique(np.concatenate(starts))
         self._counts = [len(each) for each in starts]
-        candles = [market.candles for market in markets]
-        self._bars = Bars(*(_joined(columns) for columns in zip(*candles, strict=True)))
-        self._funding_ns = _joined([market.funding_ns for market in markets])
-        self._funding_ppb = _joined([market.funding_ppb for market in markets])
 
-    def boxed(self, definition: Definition, terms: Terms, *, keeps_fills: bool = True) -> tuple[Box, Columns]:
-        """Return a fresh run.
+    @cached_property
+    def _bars(self) -> Bars:
+        return Bars(*(_joined(columns) for columns in zip(*(market.candles for market in self.markets), strict=True)))
+
+    @cached_property
+    def _steps(self) -> Sequence[Steps]:
+        """Return the step of each bar of each symbol; nothing where every symbol has a bar at every step."""
+        if self._is_dense:
+            return [np.zeros(0, np.int32) for _ in self.markets]
+        return [np.searchsorted(self.time_ns, market.candles.start_ns).astype(np.int32) for market in self.markets]
+
+    def advised(self, definition: Definition, terms: Terms) -> Sequence[Advice]:
+        """Return its advice on each symbol.
 
         Raises:
             DataError, SettingsError: definition, terms and markets do not go together; names what.
@@ -166,28 +212,51 @@ class MarketTable:
         check_latency(terms, self.timeframe_ns)
         check_cash(terms)
         by_symbol = {market.instrument.symbol: market for market in self.markets}
-        advice = [definition.advise(symbol, by_symbol) for symbol in self.symbols]
+        return [definition.advise(symbol, by_symbol) for symbol in self.symbols]
+
+    def parts(self, definition: Definition, terms: Terms, advice: Sequence[Advice]) -> Sequence[Part] | None:
+        """Return a fresh run of each symbol alone; None where that is not the same as a run of all.
+
+        Raises:
+            SettingsError: as `boxed`.
+
+        """
+        boundless = msgspec.structs.replace(terms, cash_atoms=CASH_MAX)
+        parts: list[Part] = []
+        for market, own, step in zip(self.markets, advice, self._steps, strict=True):
+            box, columns = MarketTable([market]).boxed(definition, boundless, [own])
+            if not is_apart(box.run, box.book[0], columns):
+                return None
+            parts.append(Part(box, columns, step if len(step) < len(self.time_ns) else step[:0]))
+        return parts
+
+    def boxed(self, definition: Definition, terms: Terms, advice: Sequence[Advice]) -> tuple[Box, Columns]:
+        """Return a fresh run.
+
+        Raises:
+            SettingsError: the strategy's own bars are no multiple of the markets'.
+
+        """
         own, own_counts = self._own_bars(definition.timeframe_ns)
         columns = Columns(
             bars=self._bars,
             own=own,
-            flags=np.require(np.concatenate([each.flags for each in advice]), np.uint8),
+            flags=_joined_flags([each.flags for each in advice]),
             numbers=Numbers(
                 *(_spread(column, self._counts) for column in zip(*(each[1:] for each in advice), strict=True))
             ),
-            funding_ns=self._funding_ns,
-            funding_ppb=self._funding_ppb,
-            step=self._step,
+            funding_ns=_joined([market.funding_ns for market in self.markets]),
+            funding_ppb=_joined([market.funding_ppb for market in self.markets]),
+            step=np.concatenate(self._steps),
         )
         run = _run(terms, definition, self.markets)
-        run[k.KEEPS_FILLS] = int(keeps_fills)
         book = self._book(own_counts)
         run[k.IS_COMMON] = int(is_common(run, book, columns))
         box = Box(
             run=run,
             book=book,
             orders=np.zeros((len(self.markets), ORDERS_ROOM, k.ORDER), np.int64),
-            fills=np.zeros((FILLS_ROOM if keeps_fills else 0, k.FILL), np.int64),
+            fills=np.zeros((FILLS_ROOM, k.FILL), np.int64),
         )
         return box, columns
 
@@ -257,19 +326,14 @@ def _describe(row: Ints, instrument: Instrument) -> None:
     row[k.QUOTE_FEE] = instrument.quote_fee_ppm
 
 
-def _with_room(box: Box) -> Box:
-    """Return the same run with twice the room for fills and orders."""
-    assert not box.run[k.IS_FULL]
-    return box._replace(
-        orders=np.concatenate((box.orders, np.zeros_like(box.orders)), axis=1),
-        fills=np.concatenate((box.fills, np.zeros_like(box.fills))),
-    )
-
-
 def _joined(columns: Sequence[Ints]) -> Ints:
     if len(columns) == 1:
         return np.require(columns[0], np.int64, ["C", "W"])
     return np.concatenate(columns).astype(np.int64, copy=False)
+
+
+def _joined_flags(columns: Sequence[Flags]) -> Flags:
+    return np.require(columns[0] if len(columns) == 1 else np.concatenate(columns), np.uint8, ["C", "W"])
 
 
 def _spread(columns: Sequence[Ints], counts: Sequence[int]) -> Ints:
@@ -279,14 +343,13 @@ def _spread(columns: Sequence[Ints], counts: Sequence[int]) -> Ints:
     return _joined([np.broadcast_to(column, (count,)) for column, count in zip(columns, counts, strict=True)])
 
 
-def _denied(box: Box) -> dict[str, int]:
-    counts = box.run[k.DENIED : k.DENIED + len(k.REFUSALS)]
+def _denied(boxes: Sequence[Box]) -> dict[str, int]:
+    assert not any(box.run[k.IS_FULL] for box in boxes)
+    counts = np.sum([box.run[k.DENIED : k.DENIED + len(k.REFUSALS)] for box in boxes], axis=0)
     return {name: int(count) for name, count in zip(k.REFUSALS, counts, strict=True) if count}
 
 
-def _fills(box: Box, markets: Sequence[Market]) -> Fills:
-    assert not box.run[k.IS_FULL]
-    rows = box.fills[: int(box.run[k.FILLS])]
+def _fills(rows: Ints, markets: Sequence[Market]) -> Fills:
     columns = [rows[:, slot].copy() for slot in range(k.FILL)]
     fee = (columns[k.F_FEE] * LIMB_FLOAT + columns[k.F_FEE + 1]) / ATOMS
     # One taken in coins is valued at the fill's price.

@@ -10,12 +10,14 @@ from typing import Final
 import numpy as np
 
 from bot.backtest.base import Outcome, Run, Terms
+from bot.backtest.compiled import MarketTable, summarised
 from bot.backtest.crossings import SignalGrid, SmaColumns
-from bot.backtest.curve import median_spacing_ns
+from bot.backtest.curve import Curve
 from bot.backtest.dressed import Sharing
-from bot.backtest.metrics import METRICS, YEAR_NS, facts_of
+from bot.backtest.metrics import METRICS, SUMMED, Facts, bars_a_year_of, facts_of
 from bot.backtest.signal_sweep import signal_sweep
 from bot.backtest.space import Point, Space, Value
+from bot.backtest.summary import Summary
 from bot.backtest.sweep_ledger import Row
 from bot.core.instrument import ATOMS
 from bot.errors import SettingsError
@@ -67,6 +69,87 @@ class RunEvaluator:
 
 
 @dataclass(slots=True)
+class SummaryEvaluator:
+    """Runs each point on one market as `RunEvaluator` does with the compiled engine, and keeps no curve.
+
+    The rows are the same, bit for bit; `metrics` are names in `SUMMED`.
+    """
+
+    make: Make
+    market: Market
+    terms: Terms
+    metrics: tuple[str, ...]
+    threads: int = 2
+    _table: MarketTable = field(init=False, repr=False)
+    _bars_a_year: float = field(init=False, repr=False)
+    _share: Sharing = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._table = MarketTable([self.market])
+        self._bars_a_year = bars_a_year_of(self._table.time_ns, self._table.timeframe_ns)
+        self._share = Sharing([self.market])
+        assert SUMMED.issuperset(self.metrics)
+
+    @property
+    def chunk(self) -> int:
+        """Return how many points it likes at a time."""
+        return 8 * self.threads
+
+    def run(self, space: Space, points: Sequence[Point]) -> Sequence[Row]:
+        """Return a row for each point, None for one that makes no strategy."""
+        with ThreadPoolExecutor(max_workers=self.threads) as pool:
+            return list(pool.map(self._row, (space.named(point) for point in points)))
+
+    def _row(self, named: Mapping[str, Value]) -> Row:
+        try:
+            definition = self._share(self.make(named))
+        except SettingsError:
+            return None
+        came = summarised(self._table, definition, self.terms)
+        outcome = Outcome(
+            symbols=self._table.symbols,
+            instruments=(self.market.instrument,),
+            time_ns=self._table.time_ns,
+            timeframe_ns=self._table.timeframe_ns,
+            equity=np.array([came.curve.final_equity]),
+            exposure=np.zeros(0),
+            fills=came.fills,
+            funding=np.zeros(1),
+            denied=came.denied,
+            cash=self.terms.cash_atoms / ATOMS,
+            final_lots=(),
+        )
+        curve = _curve_of(came.curve)
+        return _numbers(facts_of(outcome, [self.market], curve=curve, bars_a_year=self._bars_a_year), self.metrics)
+
+
+def _curve_of(summary: Summary) -> Curve:
+    """Return a curve that knows what the metrics of `SUMMED` ask, and NaN of everything else."""
+    unknown = np.nan
+    return Curve(
+        steps=summary.steps,
+        mean=summary.mean,
+        variance=summary.variance if summary.steps > 1 else None,
+        squares_mean=summary.squares_mean,
+        gains=unknown,
+        losses=unknown,
+        downside_mean=unknown,
+        ulcer_index=unknown,
+        max_drawdown=summary.max_drawdown,
+        peak_step=None,
+        trough_step=None,
+        recovery_step=None,
+        longest_ns=0,
+        held_steps=0,
+        equity_mean=unknown,
+        exposure_mean=unknown,
+        day_ns=np.zeros(0, np.int64),
+        day_equity=np.zeros(0),
+        day_returns=np.zeros(0),
+    )
+
+
+@dataclass(slots=True)
 class RecordedEvaluator:
     """Plays each point on a recording, on `threads` at a time; `metrics` are names in `METRICS`."""
 
@@ -110,7 +193,10 @@ def row_of(outcome: Outcome, markets: Sequence[Market], metrics: Sequence[str]) 
         SettingsError: one of them is not a number.
 
     """
-    facts = facts_of(outcome, markets)
+    return _numbers(facts_of(outcome, markets), metrics)
+
+
+def _numbers(facts: Facts, metrics: Sequence[str]) -> tuple[float, ...]:
     row: list[float] = []
     for name in metrics:
         value = METRICS[name].function(facts)
@@ -187,7 +273,7 @@ class CrossoverEvaluator:
         """Return the metrics of each pair, shape (pairs, metrics)."""
         figures = signal_sweep(grid, threads=self._threads)
         candles = self._market.candles
-        bars_a_year = YEAR_NS / median_spacing_ns(candles.start_ns, self._market.timeframe_ns)
+        bars_a_year = bars_a_year_of(candles.start_ns, self._market.timeframe_ns)
         trades = figures.trades.astype(np.float64)
         return np.stack(
             [

@@ -1,6 +1,6 @@
 """The risk gate and the seat of a strategy as kernels: from advice to orders, in the compiled backtest.
 
-The same decisions in the same order as `bot/core/risk.py` and `bot/strategies/seats.py`, which the exact engine runs;
+The same decisions in the same order as `bot/core/risk/` and `bot/strategies/seats.py`, which the exact engine runs;
 a property test holds the two together. What messages carry there between machines is done here at once: an order that
 ends is marked, and heard of by the gate when the exact engine's queue would come to it.
 """
@@ -280,18 +280,24 @@ def pursue(box: Box, s: int) -> None:
     is_spent = is_amount or (has_amount and row[k.SPENT_NUMBER] == row[k.W_NUMBER])
     if abs(missing) * REBALANCE_SHARE <= abs(target) or is_spent:
         missing = 0
-    closing = 0
-    if _sign(missing) * _sign(held) < 0:
-        if count > trades:  # the coins may be theirs, and they would go on selling
-            for i in range(count):
+    is_against = _sign(missing) * _sign(held) < 0
+    closing = min(abs(missing), max(-_sign(missing) * (held + in_flight), 0)) if is_against else 0
+    if row[k.TAKEN_NUMBER] == row[k.W_NUMBER] or (closing > 0 and row[k.W_LIMIT] > 0):
+        missing = closing if missing > 0 else -closing
+    if is_against and missing != 0 and count > trades:
+        lots = closing if row[k.IS_PERP] else min(closing, _sellable_lots(box, s, True))
+        is_too_few = lots <= 0 or lots < row[k.QTY_MIN]
+        if abs(missing) > closing or not (is_too_few or _is_cheap(row, row[k.MARK], lots)):
+            for i in range(count):  # the coins may be theirs, and they would go on selling
                 if orders[i, k.ROLE] != k.TRADE:
                     _cancel(box, s, orders[i])
             return
-        closing = min(abs(missing), max(-_sign(missing) * (held + in_flight), 0))
-    if row[k.TAKEN_NUMBER] == row[k.W_NUMBER] or (closing > 0 and row[k.W_LIMIT] > 0):
-        missing = closing if missing > 0 else -closing
+        # Dust is not sold, so they stay: at any price, if its number is too small.
+        row[k.IS_SETTLED] = 1 if is_too_few else 0
+        guard(box, s)
+        return
     if missing < 0 and not row[k.IS_PERP]:
-        missing = -min(-missing, _sellable_lots(box, s))
+        missing = -min(-missing, _sellable_lots(box, s, False))
     row[k.IS_SETTLED] = 1 if missing == 0 else 0
     if missing != 0:
         is_entry = has_amount and trades == 0 and position_lots(row) == 0
@@ -306,12 +312,13 @@ def _sign(number: int) -> int:
 
 
 @bare_kernel
-def _sellable_lots(box: Box, s: int) -> int:
+def _sellable_lots(box: Box, s: int, are_guards_gone: bool) -> int:
     """Return the whole lots that are held and not being sold; a stop that waits locks no coins."""
     lots = box.book[s, k.HELD]
     for i in range(box.book[s, k.COUNT]):
         order = box.orders[s, i]
-        if order[k.SIDE] < 0 and order[k.ROLE] != k.STOP:
+        is_guard = order[k.ROLE] != k.TRADE
+        if order[k.SIDE] < 0 and order[k.ROLE] != k.STOP and not (are_guards_gone and is_guard):
             lots -= order[k.QTY] - order[k.FILLED]
     return lots
 
@@ -327,10 +334,8 @@ def _decide(box: Box, s: int, missing: int, closing: int, is_amount: bool) -> No
         is_limit = not is_amount and row[k.W_LIMIT] > 0 and increase > 0
         price = row[k.W_LIMIT] if is_limit else row[k.MARK]
         if increase == 0 and (qty < row[k.QTY_MIN] or _is_cheap(row, price, qty)):
-            # Too little to be sold, so this counts as flat: at any price, if its number is too small. Guards make way
-            # for such an order with each bar, and come back.
-            is_unguarded = row[k.W_STOP] == 0 and row[k.W_PROFIT] == 0
-            row[k.IS_SETTLED] = 1 if qty < row[k.QTY_MIN] and is_unguarded and not is_refused else 0
+            # Too little to be sold, so this counts as flat: at any price, if its number is too small.
+            row[k.IS_SETTLED] = 1 if qty < row[k.QTY_MIN] and not is_refused else 0
             return
         worst = max(price, row[k.MARK]) if is_limit and side < 0 else price
         if is_amount:

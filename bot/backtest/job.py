@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from bot.assembly import MS_NS, atoms_of, limits_of
+from bot.assembly import MS_NS, atoms_of, research_limits_of
 from bot.backtest.base import Outcome, Run, Terms
 from bot.backtest.choice import Chosen, choose
 from bot.backtest.intake import DataWish, Intake, take_in
@@ -160,7 +160,7 @@ def prepare(ask: Ask, settings: Settings) -> Setup:
     if timeframe_ns % base_ns:
         own, base = duration_text(timeframe_ns), duration_text(base_ns)
         raise SettingsError(f"bars of {base} cannot be made into the strategy's of {own}: give another --timeframe")
-    limits = limits_of(settings.risk) if ask.has_limits else None
+    limits = research_limits_of(settings.risk) if ask.has_limits else None
     return Setup(ask, chosen.at(timeframe_ns), intake, terms, limits, backtest.seed)
 
 

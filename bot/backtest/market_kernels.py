@@ -507,7 +507,7 @@ def _book(box: Box, s: int, order: Ints, price: int, lots: int, is_maker: bool, 
     spent_high, spent_low = high, low
     in_coins = side > 0 and row[k.FEE_IN_QUOTE] == 0
     if in_coins:
-        fee_high, fee_low = _pay_in_coins(row, lots, ppm)
+        fee_high, fee_low = pay_in_coins(row, lots, ppm)
     else:
         fee_high, fee_low = share_up(high, low, ppm)
         _pay(box, k.FLOW, -1, fee_high, fee_low)
@@ -526,7 +526,7 @@ def _book(box: Box, s: int, order: Ints, price: int, lots: int, is_maker: bool, 
 
 
 @bare_kernel
-def _pay_in_coins(row: Ints, lots: int, ppm: int) -> Wide:
+def pay_in_coins(row: Ints, lots: int, ppm: int) -> Wide:
     """Take the fee of a buy out of what is received; return it in base atoms."""
     high, low = product(lots, row[k.PER_LOT])
     high, low = share_up(high, low, ppm)
@@ -564,8 +564,6 @@ def _record(
     """Write a fill down, with its fee in atoms."""
     at = box.run[k.FILLS]
     box.run[k.FILLS] += 1
-    if not box.run[k.KEEPS_FILLS]:
-        return
     if at >= len(box.fills):
         box.run[k.IS_FULL] = 1
         return

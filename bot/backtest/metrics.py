@@ -89,8 +89,17 @@ def summarise(outcome: Outcome, markets: Sequence[Market], trades: Trades | None
     return Summary({name: metric.function(facts) for name, metric in METRICS.items()})
 
 
-def facts_of(outcome: Outcome, markets: Sequence[Market], trades: Trades | None = None) -> Facts:
-    """Return what the metrics are made of. Raises as `summarise` does."""
+def facts_of(
+    outcome: Outcome,
+    markets: Sequence[Market],
+    trades: Trades | None = None,
+    curve: Curve | None = None,
+    bars_a_year: float | None = None,
+) -> Facts:
+    """Return what the metrics are made of; what is given of the run is not worked out again.
+
+    Raises as `summarise` does.
+    """
     if not len(outcome.time_ns):
         raise SettingsError("a run without a single step has no metrics")
     if outcome.cash <= 0:
@@ -100,13 +109,18 @@ def facts_of(outcome: Outcome, markets: Sequence[Market], trades: Trades | None 
     return Facts(
         outcome=outcome,
         markets=markets,
-        curve=equity_curve(outcome.time_ns, outcome.equity, outcome.exposure, outcome.cash),
+        curve=equity_curve(outcome.time_ns, outcome.equity, outcome.exposure, outcome.cash) if curve is None else curve,
         closed=closed,
         net=closed.net,
         open_trades=len(trades.side) - len(closed.side),
         years=(int(outcome.time_ns[-1]) - int(outcome.time_ns[0]) + outcome.timeframe_ns) / YEAR_NS,
-        bars_a_year=YEAR_NS / median_spacing_ns(outcome.time_ns, outcome.timeframe_ns),
+        bars_a_year=bars_a_year or bars_a_year_of(outcome.time_ns, outcome.timeframe_ns),
     )
+
+
+def bars_a_year_of(time_ns: Ints, timeframe_ns: int) -> float:
+    """Return `YEAR_NS` over the median spacing of steps, of shape (n,), n >= 1."""
+    return YEAR_NS / median_spacing_ns(time_ns, timeframe_ns)
 
 
 def _ratio(above: float, below: float) -> float | None:
@@ -757,3 +771,35 @@ _TABLE: Final[tuple[Metric, ...]] = (
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _TABLE})
 """Every metric by its name, in the order of reports."""
+
+SUMMED: Final = frozenset(
+    {
+        "final_equity",
+        "total_return",
+        "annual_return",
+        "cagr",
+        "volatility",
+        "sharpe",
+        "calmar",
+        "max_drawdown",
+        "trades",
+        "open_trades",
+        "winning_trades",
+        "losing_trades",
+        "win_rate",
+        "profit_factor",
+        "expectancy",
+        "payoff",
+        "average_win",
+        "average_loss",
+        "largest_win",
+        "largest_loss",
+        "winning_streak",
+        "losing_streak",
+        "average_trade_return",
+        "average_bars",
+        "trades_a_day",
+        "fills",
+    }
+)
+"""Metrics that need no more of a curve than its last step and its `bot.backtest.summary.Summary`, and the fills."""

@@ -79,7 +79,7 @@ def play_trips(box: Box, columns: Columns, equity: Floats, exposure: Floats, fir
     entries = fills = 0
     filled, unit = -1, float(row[k.UNIT]) / ATOMS
     bar, quiet = max(row[k.AT], done), done
-    room = len(box.fills) - run[k.FILLS] - ROOM if run[k.KEEPS_FILLS] else k.NEVER
+    room = len(box.fills) - run[k.FILLS] - ROOM
     while fills < room:
         bar += _first_advice(columns.flags[bar:last], ENTRIES if held == 0 else WHILE_LONG)
         now = bar + 1
@@ -116,8 +116,7 @@ def play_trips(box: Box, columns: Columns, equity: Floats, exposure: Floats, fir
         else:
             cash_high, cash_low = plus(cash_high, cash_low, high, low)
         held += side * lots
-        if run[k.KEEPS_FILLS]:
-            _write_down(box.fills[run[k.FILLS] + fills], now, price, side * lots, fee_high, fee_low)
+        _write_down(box.fills[run[k.FILLS] + fills], now, price, side * lots, fee_high, fee_low)
         fills += 1
         filled = bar = quiet = now
     if fills > 0:

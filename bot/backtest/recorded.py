@@ -65,7 +65,7 @@ class PaperPlay(NamedTuple):
     @property
     def terms(self) -> PaperTerms:
         """Return what the paper exchange charges."""
-        return terms_of(self.settings.paper)
+        return terms_of(self.settings.paper, self.settings.bot.seed)
 
     def run(self, params: Mapping[str, Value], on_progress: Progress | None) -> Outcome:
         """Return what comes of it with these parameters."""

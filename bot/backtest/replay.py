@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bot import __version__
-from bot.assembly import MS_NS, Machines, atoms_of
+from bot.assembly import Machines, atoms_of
 from bot.config import Settings
 from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
@@ -88,7 +88,7 @@ def replay_market(
     end_ns = None if for_ns is None else source.first_ns + for_ns
     reason = feed.play(end_ns, lambda now_ns: look(now_ns, scribe.keeper))
     now_ns = max(feed.now_ns, scribe.keeper.now_ns)
-    for message in closing(now_ns, settings.paper.latency_ms * MS_NS, reason, is_complete=True):
+    for message in closing(now_ns, machines.paper_terms.round_trip_ns_max, reason, is_complete=True):
         fifo.post(Stage.CONTROL, message)
         fifo.run()
     return Replayed(keeper=scribe.keeper, records=scribe.records, signals=machines.gate.signals, frames=feed.frames)

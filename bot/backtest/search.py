@@ -15,9 +15,15 @@ import bot
 from bot.backtest import space as spaces
 from bot.backtest.base import Outcome, Run
 from bot.backtest.curve import equity_curve, median_spacing_ns
-from bot.backtest.evaluators import CrossoverEvaluator, RecordedEvaluator, RunEvaluator, crossover_refusal
+from bot.backtest.evaluators import (
+    CrossoverEvaluator,
+    RecordedEvaluator,
+    RunEvaluator,
+    SummaryEvaluator,
+    crossover_refusal,
+)
 from bot.backtest.job import Finished, Setup, report_of, simulate
-from bot.backtest.metrics import METRICS, YEAR_NS
+from bot.backtest.metrics import METRICS, SUMMED, YEAR_NS
 from bot.backtest.report.document import HeatMap
 from bot.backtest.report.manifest import code_hash
 from bot.backtest.space import Axis, Draw, Optimiser, Space, Value
@@ -194,6 +200,8 @@ def _evaluator(setup: Setup | RecordedSetup, space: Space, ask: SearchAsk) -> Ev
     if _is_plain_crossover(setup, space) and ask.metric in CrossoverEvaluator.metrics:
         return CrossoverEvaluator(markets[0], setup.terms, threads=ask.threads)
     metrics = tuple(dict.fromkeys((*SHOWN, ask.metric)))
+    if setup.is_compiled and len(markets) == 1 and SUMMED.issuperset(metrics):
+        return SummaryEvaluator(_make(setup), markets[0], setup.terms, metrics, ask.threads)
     return RunEvaluator(_make(setup), simulate(setup), markets, setup.terms, metrics, ask.threads)
 
 

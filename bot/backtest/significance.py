@@ -21,6 +21,8 @@ from bot.strategies.advice import Floats
 _NORMAL: Final = NormalDist()
 _BATCH: Final = 1 << 20
 """Numbers in one batch of draws."""
+_SHUFFLED: Final = 1 << 15
+"""The same of trades, which are gone over several times: so many stay in the cache."""
 EULER: Final = 0.5772156649015329
 
 
@@ -258,7 +260,7 @@ def trade_luck(
         raise SettingsError(f"ruin level {ruin_level} is not between 0 and 1")
     generator, logs = np.random.default_rng(seed), np.log1p(growth)
     finals, drawdowns, ruined = np.zeros(samples), np.zeros(samples), 0
-    rows = max(1, _BATCH // len(logs))
+    rows = max(1, _SHUFFLED // len(logs))
     for begin in range(0, samples, rows):
         end = min(begin + rows, samples)
         shape = (end - begin, len(logs))
@@ -267,11 +269,13 @@ def trade_luck(
             if method == "reshuffle"
             else logs[generator.integers(0, len(logs), shape)]
         )
-        curves = np.cumsum(drawn, axis=1)
-        peaks = np.maximum(np.maximum.accumulate(curves, axis=1), 0.0)
+        curves = np.cumsum(drawn, axis=1, out=drawn)
         finals[begin:end] = np.exp(curves[:, -1])
-        drawdowns[begin:end] = -np.expm1(np.min(curves - peaks, axis=1))
         ruined += int(np.count_nonzero(np.min(curves, axis=1) <= math.log(ruin_level)))
+        peaks = np.maximum.accumulate(curves, axis=1)
+        np.maximum(peaks, 0.0, out=peaks)
+        np.subtract(curves, peaks, out=curves)
+        drawdowns[begin:end] = -np.expm1(np.min(curves, axis=1))
     return TradeLuck(
         method=method,
         final_growth=tuple(float(value) for value in np.quantile(finals, LUCK_QUANTILES)),

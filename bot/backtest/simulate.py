@@ -122,7 +122,7 @@ def _has_room(box: Box) -> bool:
         if count + ROOM > box.orders.shape[1]:
             return False
         needed += 2 * count + ROOM
-    return not box.run[k.KEEPS_FILLS] or box.run[k.FILLS] + needed <= len(box.fills)
+    return bool(box.run[k.FILLS] + needed <= len(box.fills))
 
 
 # --- steps and bars
@@ -459,7 +459,7 @@ def _fill_curve(box: Box, close: Ints, step: Steps, equity: Floats, exposure: Fl
     if len(box.book) > 1 or len(step) > 0:
         _fill_sum(box, close, step, equity, exposure, cash, first)
         return
-    coins = _coins(box.book[0])
+    coins = coins_of(box.book[0])
     if coins == 0.0:
         equity[:] = cash
         exposure[:] = 0.0
@@ -480,7 +480,7 @@ def _fill_sum(box: Box, close: Ints, step: Steps, equity: Floats, exposure: Floa
     exposure[:] = 0.0
     for s in range(len(box.book)):
         row = box.book[s]
-        coins = _coins(row)
+        coins = coins_of(row)
         if coins == 0.0:
             continue
         if len(step) > 0:
@@ -495,7 +495,7 @@ def _fill_sum(box: Box, close: Ints, step: Steps, equity: Floats, exposure: Floa
 
 
 @bare_kernel
-def _coins(row: Ints) -> float:
+def coins_of(row: Ints) -> float:
     """Return what is held, times the quote currency that one lot is worth at one tick."""
     if row[k.HELD] == 0 and row[k.DUST] == 0:
         return 0.0
@@ -540,7 +540,7 @@ def _next_danger(box: Box, bars: Bars, step: Steps, scratch: Floats, first: int,
     margin[:] = 0.0
     for s in range(len(box.book)):
         row = box.book[s]
-        coins = _coins(row)
+        coins = coins_of(row)
         if coins == 0.0:
             continue
         start = row[k.FIRST]

@@ -34,7 +34,8 @@ TIMEFRAME: Final = 18
 IS_OWN_LONGER: Final = 19
 """1 where the strategy's bars are longer than the base bars."""
 HAS_PERPS: Final = 20
-KEEPS_FILLS: Final = 21
+IS_COMMON: Final = 21
+"""1 where `quick.play_trips` may play what it can."""
 # … the account
 FLOW: Final = 22
 """Cash in flow form (`bot/core/equity.py`): wide."""
@@ -52,9 +53,7 @@ IS_FULL: Final = 30
 """1 where fills or orders found no room: a broken promise of the caller's."""
 DENIED: Final = 31
 """How often each of `REFUSALS` was said."""
-IS_COMMON: Final = 38
-"""1 where `quick.play_trips` may play what it can."""
-RUN: Final = 39
+RUN: Final = 38
 
 SLIPPAGES: Final = ("none", "fixed", "spread", "volume")
 SLIPS_NOT: Final = 0
@@ -240,6 +239,15 @@ class Box(NamedTuple):
     """Shape (symbols, rows, ORDER)."""
     fills: Ints
     """Shape (room, FILL)."""
+
+
+def with_room(box: Box) -> Box:
+    """Return the same run with twice the room for fills and orders."""
+    assert not box.run[IS_FULL]
+    return box._replace(
+        orders=np.concatenate((box.orders, np.zeros_like(box.orders)), axis=1),
+        fills=np.concatenate((box.fills, np.zeros_like(box.fills))),
+    )
 
 
 class Bars(NamedTuple):

@@ -35,6 +35,10 @@ class Summary(NamedTuple):
     """Of the returns; one is 0 where the equity before is not above 0."""
     deviation: float
     """Standard deviation of the returns, ddof=1; 0.0 with fewer than 2 steps."""
+    variance: float
+    """Its square."""
+    squares_mean: float
+    """Mean of the squares of the returns."""
     steps: int
 
 
@@ -78,6 +82,8 @@ def summed(sums: Floats, cash: float) -> Summary:
         max_drawdown=max(float(sums[DEEPEST]), 1.0 - float(sums[LOWEST] / sums[PEAK])),
         mean=mean,
         deviation=variance**0.5,
+        variance=variance,
+        squares_mean=float(sums[SQUARES]) / max(steps, 1),
         steps=steps,
     )
 

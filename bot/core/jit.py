@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +24,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 CACHES_KEPT: Final = 4
 """Compiled kernels of so many versions of the sources stay on disk: a working copy and an installed bot take turns."""
 _KERNEL_FOLDERS: Final = ("backtest", "core", "strategies")
+_ALGEBRA: Final = "scipy.linalg"
 
 
 class _Mode:
@@ -68,7 +71,24 @@ def _numba() -> Any:
         folder = Path(tempfile.mkdtemp(prefix="poloniex-bot-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     config.CACHE_DIR = str(folder)
+    _load_arrays()
     return numba
+
+
+def _load_arrays() -> None:
+    """Import numba's functions of arrays while scipy's algebra seems not to be there.
+
+    They look for it as they are imported, which costs 0.1 s where it is installed, and all that comes of it is how
+    `np.correlate` adds up. Kernels of linear algebra look for it themselves when they are compiled.
+    """
+    if _ALGEBRA in sys.modules:
+        return
+    missing: Any = None  # Python's own sign for a module that cannot be imported
+    sys.modules[_ALGEBRA] = missing
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[_ALGEBRA]
 
 
 def interpret() -> None:

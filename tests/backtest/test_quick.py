@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.backtest import compiled, slots
 from bot.backtest.base import Outcome, Run, Terms
-from bot.backtest.compiled import MarketTable, run_compiled, run_summarised
+from bot.backtest.compiled import MarketTable, run_compiled, summarised
 from bot.core import tactics
 from bot.core.instrument import ATOMS, Instrument
 from bot.strategies.advice import Advice, Ints, Market
@@ -109,11 +109,12 @@ def test_a_sweep_plays_them_too() -> None:
     for seed in range(20):
         run = common_run(seed, bars=300)
         table = MarketTable(run.markets)
-        (quick,) = run_summarised(table, [run.definition], run.terms)
+        quick = summarised(table, run.definition, run.terms)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(compiled, "is_common", is_never)
-            (whole,) = run_summarised(table, [run.definition], run.terms)
-        assert quick == whole
+            whole = summarised(table, run.definition, run.terms)
+        assert (quick.curve, quick.denied) == (whole.curve, whole.denied)
+        np.testing.assert_array_equal(quick.fills, whole.fills)
 
 
 def test_the_runs_meet_refusals_and_shorts_of_money_and_long_rows_of_trips() -> None:
@@ -122,5 +123,7 @@ def test_the_runs_meet_refusals_and_shorts_of_money_and_long_rows_of_trips() -> 
     denied = {name for outcome in outcomes for name in outcome.denied}
     assert {"MIN_QTY", "MIN_NOTIONAL", "INSUFFICIENT_FUNDS", "NO_FUNDS"} <= denied
     assert max(len(outcome.fills.step) for outcome in outcomes) > 50
-    boxes = [MarketTable(run.markets).boxed(run.definition, run.terms)[0] for run in runs]
-    assert all(box.run[slots.IS_COMMON] for box in boxes)
+    for run in runs:
+        table = MarketTable(run.markets)
+        box, _ = table.boxed(run.definition, run.terms, table.advised(run.definition, run.terms))
+        assert box.run[slots.IS_COMMON]

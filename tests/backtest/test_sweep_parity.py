@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from bot.backtest import search
 from bot.backtest import space as s
 from bot.backtest.base import Outcome, Run, Terms
 from bot.backtest.compiled import run_compiled
 from bot.backtest.data import Reading, load_candles
 from bot.backtest.dressed import DecidesFrom, Sharing
-from bot.backtest.evaluators import CrossoverEvaluator, RunEvaluator
+from bot.backtest.evaluators import CrossoverEvaluator, RunEvaluator, SummaryEvaluator
+from bot.backtest.intake import DataWish
+from bot.backtest.job import Ask, prepare
 from bot.backtest.made import made_market
+from bot.backtest.metrics import SUMMED
+from bot.backtest.search import SearchAsk, run_search_job
 from bot.backtest.space import Value
 from bot.backtest.sweep import Watch, run_sweep
 from bot.backtest.sweep_table import SweepTable
 from bot.backtest.walkforward import WalkPlan, walk_forward, windows
+from bot.config import load_settings
 from bot.core import tactics
 from bot.core.durations import UNITS_NS
 from bot.core.instrument import ATOMS
 from bot.errors import SettingsError
-from bot.strategies.advice import Definition, Market
+from bot.strategies.advice import Candles, Definition, Market
 from bot.strategies.kernels import CROSSOVER, CrossoverParams, KernelDefinition
 from bot.strategies.rules.definition import RuleDefinition
 from bot.strategies.rules.document import read_document
 from tests.support.candle_files import CANDLES
 from tests.support.cli import REPOSITORY
+from tests.support.markets import Kind, random_run
 
 TERMS = Terms(cash_atoms=10_000 * ATOMS, maker_fee_ppm=2_000, taker_fee_ppm=2_000)
 METRICS = CrossoverEvaluator.metrics
@@ -73,6 +81,59 @@ def test_the_crossover_kernel_equals_compiled_runs_on_real_data(name: str) -> No
         pytest.skip(f"{path} is not there")
     table = compare(load_candles(path, Reading(quantity_scale=8, quote_fee_ppm=2_000)).market)
     assert table.column("trades").min() >= 5
+
+
+def assert_rows_are_those_of_runs(run: Run) -> int:
+    """Assert that both evaluators give one row, bit for bit; return the fills of the run."""
+    metrics = tuple(sorted(SUMMED))
+    space = s.make_space([s.parse_axis("any=1,2")])
+    points = list(s.grid(space))
+    (market,) = run.markets
+
+    def make(_: Mapping[str, Value]) -> Definition:
+        return run.definition
+
+    whole = RunEvaluator(make, run_compiled, [market], run.terms, metrics).run(space, points)
+    brief = SummaryEvaluator(make, market, run.terms, metrics).run(space, points)
+    for ours, theirs in zip(brief, whole, strict=True):
+        assert ours is not None
+        assert theirs is not None
+        assert list(map(repr, ours)) == list(map(repr, theirs))  # NaN is NaN
+    return len(run_compiled(run).fills.step)
+
+
+@pytest.mark.parametrize("kind", [Kind(), Kind(has_perps=True, has_spot=False)], ids=["spot", "perp"])
+def test_a_sweep_without_curves_says_what_one_with_curves_says(kind: Kind) -> None:
+    assert sum(assert_rows_are_those_of_runs(random_run(seed, kind)) for seed in range(60)) > 150
+
+
+def test_and_so_it_does_beyond_a_window_and_of_a_single_bar() -> None:
+    market = made_market(bars=20_000, seed=3, timeframe_ns=HOUR_NS, quote_fee_ppm=2_000)
+    short = market._replace(candles=Candles(*(column[:1].copy() for column in market.candles)))
+    assert assert_rows_are_those_of_runs(Run(trend({}), [market], TERMS)) > 100
+    assert assert_rows_are_those_of_runs(Run(trend({}), [short], TERMS)) == 0
+
+
+@pytest.mark.parametrize(("metric", "is_brief"), [("sharpe", True), ("profit_factor", True), ("sortino", False)])
+def test_a_sweep_keeps_no_curves_where_no_metric_needs_them(
+    metric: str, is_brief: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = SearchAsk(axes=("fast=5,20", "slow=40,80"), metric=metric)
+    setup = prepare(Ask(strategy="trend_crossover", data=DataWish(made_bars=3_000)), load_settings([], {}, []))
+    used: list[type] = []
+    for kind in (RunEvaluator, SummaryEvaluator):
+
+        def spied(self: Any, *args: Any, kind: type = kind, run: Callable[..., Any] = kind.run) -> Any:
+            used.append(kind)
+            return run(self, *args)
+
+        monkeypatch.setattr(kind, "run", spied)
+    swept = run_search_job(setup, ask)
+    assert set(used) == {SummaryEvaluator if is_brief else RunEvaluator}
+    monkeypatch.setattr(search, "SUMMED", frozenset[str]())
+    whole = run_search_job(setup, ask)
+    assert whole.table.values.tolist() == swept.table.values.tolist()
+    assert used[-1] is RunEvaluator
 
 
 def rules(path: Path, named: Mapping[str, float]) -> RuleDefinition:

@@ -9,17 +9,20 @@ how many trades each came to. raptorbt enters again only after a signal to leave
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from bot.backtest.base import Outcome, Run, Terms
-from bot.backtest.compiled import MarketTable, Summarised, run_compiled, run_summarised
-from bot.backtest.dressed import Sharing
+from bot.backtest.compiled import run_compiled
+from bot.backtest.evaluators import SummaryEvaluator, row_of
 from bot.backtest.exact import run_exact
+from bot.backtest.search import SHOWN
+from bot.backtest.space import Value, grid, make_space, parse_axis
 from bot.backtest.summary import Summary, summarise
+from bot.backtest.sweep import Watch, run_sweep
+from bot.backtest.sweep_table import SweepTable
 from bot.core.instrument import ATOMS
 from bot.strategies.advice import Market
 from bot.strategies.rules.definition import RuleDefinition
@@ -77,23 +80,25 @@ def path(*, peers: bool = False) -> Figure:
 
 
 def path_sweep(*, peers: bool = False) -> Figure:
-    """Points x bars a second of the same with 8 stops x 8 targets on both cores, a summary of each; no peers."""
+    """Points x bars a second of the same with 8 stops x 8 targets on both cores, as `bot sweep` runs it; no peers."""
     del peers
     market = year(quote_fee_ppm=TERMS.taker_fee_ppm)
     document = _document()
-    points = list(product(STOPS, TARGETS))
+    axes = [f"stop={','.join(map(str, STOPS))}", f"target={','.join(map(str, TARGETS))}"]
+    space = make_space([parse_axis(axis) for axis in axes])
 
-    def own() -> Sequence[Summarised | None]:
-        share = Sharing([market])
-        definitions = [share(RuleDefinition(document, {"stop": stop, "target": target})) for stop, target in points]
-        return run_summarised(MarketTable([market]), definitions, TERMS)
+    def make(named: Mapping[str, Value]) -> RuleDefinition:
+        return RuleDefinition(document, {name: float(value) for name, value in named.items()})
 
-    for (stop, target), summarised in list(zip(points, own(), strict=True))[:: len(STOPS) + 1]:
-        assert summarised is not None
-        outcome = run_compiled(Run(RuleDefinition(document, {"stop": stop, "target": target}), [market], TERMS))
-        assert summarised.fills == len(outcome.fills.step), f"stop {stop}, target {target}: other fills in a sweep"
-        assert np.allclose(summarised.curve, summarise(outcome.equity, CASH), rtol=1e-9, atol=1e-12)
-    return rates("path-sweep", own, len(points) * YEAR_BARS, {}, {"points": len(points)})
+    def own() -> SweepTable:
+        evaluator = SummaryEvaluator(make, market, TERMS, SHOWN)
+        return run_sweep(evaluator, grid(space), watch=Watch("sharpe"))
+
+    table = own()
+    for point, row in list(zip(table.points, table.values, strict=True))[:: len(STOPS) + 1]:
+        outcome = run_compiled(Run(make(space.named(point)), [market], TERMS))
+        assert tuple(row.tolist()) == row_of(outcome, [market], SHOWN), f"{point}: other figures in a sweep"
+    return rates("path-sweep", own, len(table.points) * YEAR_BARS, {}, {"points": len(table.points)})
 
 
 def _document() -> Document:

@@ -19,7 +19,7 @@ import trio
 from actors.clock import MarketClock
 from actors.feed import Feed, Market
 from actors.mailbox import Office
-from actors.persistence import run_persistence
+from actors.persistence import Commits, run_persistence
 from actors.stage import run_stage
 from bot.assembly import Machines, atoms_of
 from bot.config import Settings, load_settings
@@ -172,7 +172,7 @@ async def _trade(port: int, settings: Settings, journal: Journal, is_timed: bool
         trio.open_nursery() as nursery,
     ):
         boxes = office.mailboxes
-        nursery.start_soon(run_persistence, boxes[Stage.PERSISTENCE], keeper, journal, office, _unshown)
+        nursery.start_soon(run_persistence, boxes[Stage.PERSISTENCE], keeper, journal, office, _unshown, Commits())
         for stage, machine in machines.by_stage.items():
             nursery.start_soon(run_stage, boxes[stage], machine, office)
         office.post(Stage.CONTROL, _session(settings))

@@ -67,3 +67,22 @@ def test_kernels_run_where_nothing_can_be_kept(tmp_path: Path) -> None:
     )
     assert done.stdout == "5\n"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_kernels_do_not_load_scipy_and_can_use_its_algebra() -> None:
+    code = """
+import sys
+import numpy as np
+import numba
+from bot.core.tactics import distance_ticks
+print(distance_ticks(-10_000, 500), "scipy.linalg" in sys.modules)
+print(numba.njit(lambda a: np.dot(a, a))(np.eye(2)).sum())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "5 False\n2.0\n"

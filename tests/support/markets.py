@@ -120,6 +120,8 @@ class Kind(NamedTuple):
     has_perps: bool = False
     has_spot: bool = True
     bars: int = 60
+    is_plain: bool = False
+    """Orders at the market without guards, that fill at once; sizes without regard to equity."""
 
 
 def random_run(seed: int, kind: Kind) -> Run:
@@ -146,6 +148,7 @@ def random_run(seed: int, kind: Kind) -> Run:
     odd_atoms = round(random.random() * unit)
     cash_atoms = price * unit * int(random.choice([3, 40, 1_000, 20_000])) + odd_atoms
     timeframe_ns = MINUTE_NS * int(random.choice([1, 1, 1, 3]))
+    latencies = [0, 0, 1, 7 * SECOND_NS, 20 * SECOND_NS, 31_415_926_535, 59 * SECOND_NS]
     terms = Terms(
         cash_atoms=cash_atoms,
         maker_fee_ppm=maker_ppm,
@@ -153,13 +156,14 @@ def random_run(seed: int, kind: Kind) -> Run:
         slippage=random.choice(["none", "fixed", "spread", "volume"]),
         slippage_ppm=int(random.choice([100, 5_000, 60_000])),
         half_spread_ticks=int(random.integers(0, 6)),
-        latency_ns=int(random.choice([0, 0, 1, 7 * SECOND_NS, 20 * SECOND_NS, 31_415_926_535, 59 * SECOND_NS])),
-        volume_share_ppm=int(random.choice([0, 0, 30_000, 500_000])),
+        latency_ns=0 if kind.is_plain else int(random.choice(latencies)),
+        volume_share_ppm=0 if kind.is_plain else int(random.choice([0, 0, 30_000, 500_000])),
         leverage=int(random.choice([1, 3, 20])),
         maintenance_ppm=int(random.choice([5_000, 50_000])),
         liquidation_fee_ppm=int(random.choice([0, 5_000])),
     )
-    return Run(_definition(random, timeframe_ns, markets, cash_atoms // (price * unit)), markets, terms)
+    lots = cash_atoms // (price * unit)
+    return Run(_definition(random, timeframe_ns, markets, lots, is_plain=kind.is_plain), markets, terms)
 
 
 def _market(
@@ -194,16 +198,16 @@ def _market(
 
 
 def _definition(
-    random: np.random.Generator, timeframe_ns: int, markets: Sequence[Market], lots: int
+    random: np.random.Generator, timeframe_ns: int, markets: Sequence[Market], lots: int, *, is_plain: bool
 ) -> ScriptedDefinition:
     terms = np.zeros(tactics.TERMS, np.int64)
-    terms[tactics.SIZING] = sizing = int(random.integers(3))
-    terms[tactics.IS_LIMIT] = int(random.integers(2))
+    terms[tactics.SIZING] = sizing = int(random.integers(2 if is_plain else 3))
+    terms[tactics.IS_LIMIT] = 0 if is_plain else int(random.integers(2))
     terms[tactics.OFFSET] = int(random.choice([0, 2, -5_000]))
     terms[tactics.PATIENCE] = int(random.integers(1, 5))
     terms[tactics.BARS_MAX] = int(random.choice([0, 0, 4]))
     terms[tactics.COOL_DOWN] = int(random.choice([0, 0, 3]))
-    terms[tactics.BREAK_EVEN] = int(random.choice([0, 0, 3, -10_000]))
+    terms[tactics.BREAK_EVEN] = 0 if is_plain else int(random.choice([0, 0, 3, -10_000]))
     busy = float(random.choice([0.03, 0.1, 0.3]))
     has_short = bool(random.integers(3))
     script: dict[str, Advice] = {}
@@ -214,8 +218,11 @@ def _definition(
         bits += [tactics.ENTER_SHORT] * has_short + [tactics.RESIZE] * int(random.integers(2))
         for bit in bits:
             flags |= (random.random(n) < busy).astype(np.uint8) * np.uint8(bit)
+        none = np.zeros(1, np.int64)
         script[market.instrument.symbol] = Advice(
-            flags, _sizes(random, n, sizing, lots), *(_distances(random, n) for _ in range(3))
+            flags,
+            _sizes(random, n, sizing, lots),
+            *(none if is_plain else _distances(random, n) for _ in range(3)),
         )
     return ScriptedDefinition(timeframe_ns, terms, script, {m.instrument.symbol: m for m in markets})
 
