@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
+
+from bot.exchange.poloniex.market_data import TICK_NS
+
+TICK_S_MIN: Final = 0.01
+"""However fast a simulated market runs, time is told no more often."""
 
 
 class Clock(Protocol):
@@ -13,6 +18,8 @@ class Clock(Protocol):
 
     speed: float
     """Seconds of this clock in a second of ours."""
+    tick_s: float
+    """Seconds of ours between two moments at which the bot is told that time passes."""
 
     def now_ns(self) -> int:
         """Return nanoseconds since 1970, UTC; never less than before."""
@@ -33,6 +40,7 @@ class WallClock:
         self._start_ns = time.time_ns() if start_ns is None else start_ns
         self._start_s = trio.current_time()
         self.speed = speed
+        self.tick_s = max(TICK_S_MIN, TICK_NS / 1e9 / speed)
 
     def now_ns(self) -> int:
         """Return the time now."""
@@ -48,6 +56,7 @@ class MarketClock:
     """Stands where the newest frame put it."""
 
     speed = 1.0
+    tick_s = TICK_NS / 1e9
 
     def __init__(self, start_ns: int) -> None:
         self._now_ns = start_ns

@@ -23,7 +23,7 @@ from bot.config import FeedSettings
 from bot.control.view import FeedStatus
 from bot.core.flow import END_OF_MARKET, TIME_IS_OVER, Stage
 from bot.core.instrument import Instrument
-from bot.core.messages import SECOND_NS, AnyMessage
+from bot.core.messages import AnyMessage
 from bot.errors import ConnectionLost, ExchangeError, NotListed, ReplayBroken
 from bot.exchange.network import INTERNET, Network, SocketPort
 from bot.exchange.poloniex import private_wire as pw
@@ -45,13 +45,11 @@ from bot.exchange.poloniex.dialects import (
     Dialect,
     MarketFrame,
 )
-from bot.exchange.poloniex.market_data import TICK_NS, MarketData, sent_ns
+from bot.exchange.poloniex.market_data import MarketData, sent_ns
 from bot.exchange.transport import Backoff, keep_connected
 
 log: Final = logging.getLogger(__name__)
 
-TICK_S_MIN: Final = 0.01
-"""However fast a simulated market runs, time is told no more often."""
 ACK_TIMEOUT_S: Final = 15.0
 FRAME_SILENCE_S: Final = 25.0
 """Without any frame, pongs included, for so long the connection is dead, whatever TCP says."""
@@ -158,7 +156,7 @@ class Feed:
         while True:
             if self._data is not None:
                 self._say(self._data.on_time(self._clock.now_ns()))
-            await trio.sleep(max(TICK_S_MIN, TICK_NS / SECOND_NS / self._clock.speed))
+            await trio.sleep(self._clock.tick_s)
 
     def _on_lost(self, error: ExchangeError, delay_s: float) -> None:
         if self._data is not None:

@@ -11,27 +11,32 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Final, TypeVar
 
+import msgspec
 import trio
 
 from actors.clock import Clock
 from actors.mailbox import Mailbox, Office
 from bot.core import messages as m
 from bot.core.flow import Stage
-from bot.core.instrument import ATOM_SCALE, Instrument
+from bot.core.instrument import ATOM_SCALE, Instrument, scaled_down
+from bot.core.latches import symbol_scope
 from bot.core.messages import Condition, RiskState, Wallet
 from bot.core.orders import OrderIntent
-from bot.errors import ClockSkew, ExchangeError, NotListed, OffGrid, OrderRefusedHere, ReadRefused
+from bot.core.text import safe_text
+from bot.errors import BadReply, ClockSkew, ExchangeError, NotListed, OffGrid, OrderRefusedHere, ReadRefused
 from bot.exchange.live.calls import Call, Cancel, CancelSymbol, Look, Place, ReadFills, Resolve, wallet_of
 from bot.exchange.live.desk import LiveDesk
 from bot.exchange.live.wording import futures_intent, protective_order, protective_report, spot_order
 from bot.exchange.network import HttpPort, Network
 from bot.exchange.poloniex import futures_wire as fw
-from bot.exchange.poloniex.accounts import futures_seen, spot_seen
-from bot.exchange.poloniex.futures_client import NOT_FOUND_CODE, FuturesClient, Page
+from bot.exchange.poloniex.accounts import exact_atoms, futures_seen, spot_seen
+from bot.exchange.poloniex.codec import TEXT_LENGTH_MAX
+from bot.exchange.poloniex.futures_client import NOT_FOUND_CODE, ROWS_MAX, FuturesClient, Page
 from bot.exchange.poloniex.futures_codec import FuturesInstrument
+from bot.exchange.poloniex.futures_wire import number_or_zero
 from bot.exchange.poloniex.limits import Lane, RateLimits
 from bot.exchange.poloniex.outcome import Accepted, Outcome, RefusalKind, Refused, Unknown, is_not_found
 from bot.exchange.poloniex.private_state import (
@@ -48,6 +53,7 @@ from bot.exchange.poloniex.server_clock import Reading, ServerClock
 from bot.exchange.poloniex.signing import Credentials
 from bot.exchange.poloniex.spot_client import SpotClient
 from bot.exchange.poloniex.spot_codec import by_client_id
+from bot.exchange.poloniex.spot_wire import OrderIds, SpotMarket
 from bot.exchange.poloniex.streams import FuturesAccount, PrivateStream, SpotAccount, StreamSettings
 from bot.exchange.transport import Backoff
 
@@ -60,6 +66,13 @@ SWEEP_S: Final = 30.0
 """Between two looks at a wallet; after the first connection one is taken at once."""
 SWEEP_AGAIN_S: Final = 2.0
 """The same while something of the wallet is under way, or the stream is down."""
+SWEEP_GRACE_S: Final = 1.0
+"""How much later than an answer the news may come that belongs to it."""
+MODES_S: Final = 300.0
+RESOLVE_AGAIN_S: Final = 30.0
+"""An order that is looked for for so long may have been found some other way."""
+BILLS_OVERLAP_MS: Final = 120_000
+"""How much later than it happened a payment may appear among the bills."""
 READ_BACKOFF_S: Final = (0.25, 8.0)
 CLOCK_REDUCE_MS: Final = 500
 CLOCK_HALT_MS: Final = 2_000
@@ -149,6 +162,10 @@ async def run_live(
     """
     async with open_clients(access, network, clock.now_ns) as clients, trio.open_nursery() as nursery:
         executor = _Executor(office, desk, access, clients, clock, nursery)
+        # What the exchange says of our orders means something only to who knows them.
+        while not executor.is_recovered:
+            for message in await mailbox.receive():
+                executor.handle(message)
         nursery.start_soon(executor.keep_time)
         for wallet in access.wallets:
             nursery.start_soon(executor.listen, wallet, network)
@@ -185,13 +202,20 @@ class _Executor:
         self._heard_s = trio.current_time()
         self._is_clock_well = True
         self._fresh: dict[Wallet, trio.Event] = {wallet: trio.Event() for wallet in access.wallets}
-        self._billed_ms = 0
+        self._bills_since_ms = 0
+        self._spot_rules: dict[str, SpotMarket] = {}
+        self._liquidated: set[tuple[str, str]] = set()
+        self._wrong_modes: dict[str, str] = {}
+        self.is_recovered = False
 
     def handle(self, message: m.AnyMessage) -> None:
         """Hand a message of the bot to the desk, and carry out what it asks for."""
         self._heard_s = trio.current_time()
         if isinstance(message, m.InstrumentListed):
             self._instruments[message.instrument.symbol] = message.instrument
+        if isinstance(message, m.Recovered):
+            self.is_recovered = True
+            self._bills_since_ms = _bills_since_ms(message)
         self._say(self._desk.handle(message))
 
     def _say(self, messages: Iterable[m.AnyMessage]) -> None:
@@ -238,10 +262,21 @@ class _Executor:
             if call.is_protective:
                 sent = await self._clients.spot.place_smart(protective_order(intent, instrument), lane=lane)
             else:
-                sent = await self._clients.spot.place(spot_order(intent, instrument), lane=lane)
+                sent = await self._place_coins(self._clients.spot, intent, instrument, lane)
         except _SENDING_FAILED as error:
             return Refused(code=0, text=str(error), kind=RefusalKind.NOT_SENT)
         return Accepted(value=str(sent.value.id)) if isinstance(sent, Accepted) else sent
+
+    async def _place_coins(
+        self, client: SpotClient, intent: OrderIntent, instrument: Instrument, lane: Lane
+    ) -> Outcome[OrderIds]:
+        order = spot_order(intent, instrument)
+        if order.amount is not None:
+            if intent.symbol not in self._spot_rules:
+                self._spot_rules[intent.symbol] = await client.market(intent.symbol)
+            step = Decimal(1).scaleb(-self._spot_rules[intent.symbol].symbol_trade_limit.amount_scale)
+            order = msgspec.structs.replace(order, amount=order.amount.quantize(step, ROUND_DOWN))
+        return await client.place(order, lane=lane)
 
     async def _place_contracts(self, intent: OrderIntent, instrument: Instrument, lane: Lane) -> Outcome[str]:
         client = self._clients.futures
@@ -278,6 +313,19 @@ class _Executor:
             log.warning("cannot cancel all orders of %s: %s", symbol, error)
 
     async def _resolve(self, call: Resolve) -> Accepted[OrderChanged] | Refused:
+        """Return what became of an order, however long that takes; nobody waits for one that was given up or found."""
+        client_id = call.unknown.client_id
+        while True:
+            with trio.move_on_after(RESOLVE_AGAIN_S):
+                try:
+                    return await self._search(call)
+                except (*_READING_FAILED, ValueError) as error:
+                    log.warning("cannot look for order %s: %s", client_id, error)
+                    await trio.sleep(SWEEP_AGAIN_S)
+            if not self._desk.is_lost(client_id):
+                return Refused(code=0, text="it was found or given up meanwhile", kind=RefusalKind.NEVER_ACCEPTED)
+
+    async def _search(self, call: Resolve) -> Accepted[OrderChanged] | Refused:
         if wallet_of(call.symbol) == "futures":
             assert self._clients.futures is not None
             order = await self._clients.futures.resolve_order(call.symbol, call.unknown)
@@ -289,7 +337,8 @@ class _Executor:
         found = await self._clients.spot.resolve(call.symbol, call.unknown)
         return Accepted(value=spot_rest_order(found.value)) if isinstance(found, Accepted) else found
 
-    async def _look(self, call: Look) -> OrderChanged | None:
+    async def _look(self, call: Look) -> OrderChanged | str | None:
+        """Return how an order stands; None: it is not there, or nobody answered; a text: the answer makes no sense."""
         try:
             if wallet_of(call.symbol) == "futures":
                 assert self._clients.futures is not None
@@ -303,7 +352,10 @@ class _Executor:
         except ReadRefused as refused:
             if not (is_not_found(refused.code) or refused.code == NOT_FOUND_CODE):
                 log.warning("cannot look at order %s: %s", call.client_id, refused)
-        except (*_READING_FAILED, ValueError) as error:
+        except (BadReply, ValueError) as error:
+            log.warning("cannot read how order %s stands: %s", call.client_id, error)
+            return safe_text(str(error), TEXT_LENGTH_MAX)
+        except _READING_FAILED as error:
             log.warning("cannot look at order %s: %s", call.client_id, error)
         return None
 
@@ -311,8 +363,7 @@ class _Executor:
         try:
             if wallet_of(call.symbol) == "futures":
                 assert self._clients.futures is not None
-                rows = await self._clients.futures.fills(symbol=call.symbol, order_id=call.order_id)
-                return [futures_rest_fill(row) for row in rows]
+                return await _all_contract_fills(self._clients.futures, call)
             assert self._clients.spot is not None
             return [spot_rest_fill(row) for row in await self._clients.spot.order_trades(call.order_id)]
         except _READING_FAILED as error:
@@ -388,94 +439,138 @@ class _Executor:
             await trio.sleep(SWEEP_S if is_shown and not self._desk.is_stale else SWEEP_AGAIN_S)
 
     async def _show(self, wallet: Wallet) -> bool:
-        """Read one wallet; return whether it could be shown: nothing happened in it meanwhile."""
+        """Read one wallet; return whether it could be shown: nothing happened in it before, meanwhile and just after.
+
+        Money is read before orders: a fill in between shows in the list of orders, and the desk hears of it.
+        """
         desk = self._desk
         version = desk.versions[wallet]
-        if not desk.is_quiet(wallet):
-            return False
         try:
-            if wallet == "futures":
-                await self._read_bills()
-                seen = await self._read_futures()
-            else:
-                seen = await self._read_spot()
+            seen = await (self._read_futures() if wallet == "futures" else self._read_spot())
         except (*_READING_FAILED, OffGrid, ValueError) as error:
             log.warning("cannot read the %s wallet: %s", wallet, error)
             return False
+        await trio.sleep(SWEEP_GRACE_S)
         if desk.versions[wallet] != version or not desk.is_quiet(wallet):
             return False
-        for client_id, (symbol, lots) in desk.held_here.items():
-            if wallet_of(symbol) == wallet:
-                seen.living[client_id] = lots
-        self._office.post(Stage.EXECUTOR, seen)
+        self._office.post(
+            Stage.EXECUTOR,
+            msgspec.structs.replace(seen, ts_ns=self._now_ns(), living=desk.living(wallet, seen.living)),
+        )
         return True
 
     async def _read_spot(self) -> m.AccountSeen:
         client = self._clients.spot
         assert client is not None
-        orders = await SpotAccount(client).open_orders()
-        stops = await client.open_smart_orders()
         balances = await client.balances("SPOT")
+        stops = await client.open_smart_orders()
+        orders = await SpotAccount(client).open_orders()
+        self._say(self._desk.listed("spot", [*orders, *map(protective_report, stops)], self._now_ns()))
         return spot_seen(self._now_ns(), balances, orders, stops, self._instruments)
 
     async def _read_futures(self) -> m.AccountSeen:
         client = self._clients.futures
         assert client is not None
-        orders = await FuturesAccount(client).open_orders()
-        positions = await client.positions()
+        await self._read_bills(client)
         balance = await client.balance()
+        positions = await client.positions()
+        orders = await FuturesAccount(client).open_orders()
+        self._say(self._desk.listed("futures", orders, self._now_ns()))
         return futures_seen(self._now_ns(), balance, positions, orders)
 
-    async def _read_bills(self) -> None:
-        """Say the funding that was settled since the last look; each bill has a time of its own."""
-        client = self._clients.futures
-        assert client is not None
-        rows = await client.bills("FUNDING_FEE", Page(start_ms=self._billed_ms or None))
-        for row in sorted(rows, key=lambda row: row.created_ms):
-            self._billed_ms = max(self._billed_ms, row.created_ms)
-            if row.symbol not in self._instruments:
-                continue
-            paid = m.FundingPaid(
-                ts_ns=row.created_ms * MS_NS,
-                symbol=row.symbol,
-                rate_ppb=0,
-                price_ticks=0,
-                paid_atoms=-int(row.amount.scaleb(ATOM_SCALE)),
-            )
-            self._office.post(Stage.EXECUTOR, paid)
+    async def _read_bills(self, client: FuturesClient) -> None:
+        """Say the funding that was settled, and the liquidations, since the last look: each has a time of its own."""
+        began_ms = self._now_ns() // MS_NS
+        funding = await _all_bills(client, "FUNDING_FEE", self._bills_since_ms)
+        losses = await _all_bills(client, "LIQ_PNL", self._bills_since_ms)
+        for row in funding:
+            if row.symbol in self._instruments:
+                paid = m.FundingPaid(
+                    ts_ns=row.created_ms * MS_NS,
+                    symbol=row.symbol,
+                    rate_ppb=0,
+                    price_ticks=0,
+                    paid_atoms=-exact_atoms("funding", row.amount),
+                )
+                self._office.post(Stage.EXECUTOR, paid)
+        for symbol in dict.fromkeys(row.symbol for row in losses):
+            if symbol in self._instruments:
+                await self._say_liquidated(client, symbol, [row for row in losses if row.symbol == symbol])
+        self._bills_since_ms = max(self._bills_since_ms, began_ms - BILLS_OVERLAP_MS)
+
+    async def _say_liquidated(self, client: FuturesClient, symbol: str, losses: list[fw.BillRow]) -> None:
+        """Say that the exchange closed a position: at the price it names, with a fee that makes the loss its own."""
+        closed = [row for row in await client.position_history(symbol=symbol) if row.updated_ms >= losses[0].created_ms]
+        if not closed or (symbol, losses[0].id) in self._liquidated:
+            return
+        self._liquidated.add((symbol, losses[0].id))
+        row, instrument = closed[0], self._instruments[symbol]
+        lots = row.side.sign * int(row.closed_contracts)
+        opened, ended = (number_or_zero(text) for text in (row.open_price_text, row.close_price_text))
+        contract = Decimal(1).scaleb(-instrument.quantity_scale)
+        profit = (ended - opened) * lots * contract
+        lost = sum((each.amount for each in losses), Decimal(0))
+        report = m.Liquidated(
+            ts_ns=losses[0].created_ms * MS_NS,
+            symbol=symbol,
+            price_ticks=scaled_down(f"{ended:f}", instrument.price_scale),
+            signed_lots=-lots,
+            fee_atoms=int((profit - lost).scaleb(ATOM_SCALE)),
+        )
+        self._office.post(Stage.EXECUTOR, report)
+        self._report(Condition.INTEGRITY, RiskState.HALTED, symbol, f"{symbol} was liquidated: {lots} contracts")
 
     async def check_modes(self) -> None:
-        """Compare leverage, margin mode and position mode with the settings; until they agree nothing grows."""
+        """Compare leverage, margin mode and position mode with the settings, for ever; nothing grows where they differ.
+
+        Nothing is set here: a leverage that is lower than the settings allow stays so.
+        """
         client = self._clients.futures
         assert client is not None
-        is_read = False
-        while not is_read:
+        while True:
+            wait_s = MODES_S
             try:
                 await self._check_modes(client)
-                is_read = True
             except _READING_FAILED as error:
                 log.warning("cannot read the modes of the futures account: %s", error)
-                await trio.sleep(SWEEP_AGAIN_S)
+                wait_s = SWEEP_AGAIN_S
+            await trio.sleep(wait_s)
 
     async def _check_modes(self, client: FuturesClient) -> None:
         mode = await client.position_mode()
+        positions = {row.symbol: row for row in await client.positions()}
         for symbol in self._access.symbols:
-            if wallet_of(symbol) != "futures":
-                continue
-            rows = await client.leverages(symbol, self._access.margin_mode)
-            highest = max((row.leverage for row in rows), default=Decimal(0))
-            if mode != "ONE_WAY":
-                self._report_mode(symbol, f"the position mode is {mode}, not ONE_WAY")
-            elif highest > self._access.leverage:
-                self._report_mode(symbol, f"leverage {highest} > live.leverage {self._access.leverage}")
+            if wallet_of(symbol) == "futures":
+                rows = await client.leverages(symbol, self._access.margin_mode)
+                self._note_mode(symbol, self._wrong_mode(mode, [row.leverage for row in rows], positions.get(symbol)))
 
-    def _report_mode(self, symbol: str, detail: str) -> None:
+    def _wrong_mode(self, mode: fw.PositionMode, leverages: list[Decimal], position: fw.PositionRow | None) -> str:
+        """Return what of an account differs from the settings, or ""."""
+        access = self._access
+        highest = max([*leverages, position.leverage if position is not None else Decimal(0)], default=Decimal(0))
+        if mode != "ONE_WAY":
+            return f"the position mode is {mode}, not ONE_WAY"
+        if highest > access.leverage:
+            return f"leverage {highest} > live.leverage {access.leverage}"
+        if position is not None and position.margin_mode != access.margin_mode:
+            return f"the position is {position.margin_mode}, live.margin_mode is {access.margin_mode}"
+        return ""
+
+    def _note_mode(self, symbol: str, wrong: str) -> None:
+        if wrong == self._wrong_modes.get(symbol, ""):
+            return
+        self._wrong_modes[symbol] = wrong
+        self._report(Condition.ACCOUNT_MODE, RiskState.REDUCE_ONLY, symbol, f"{symbol}: {wrong}" if wrong else "")
+
+    def _report(self, condition: Condition, severity: RiskState, symbol: str, detail: str) -> None:
+        """Tell the gate how a market is; without a detail it is well."""
         report = m.HealthReported(
             ts_ns=self._now_ns(),
-            condition=Condition.ACCOUNT_MODE,
-            is_well=False,
-            scope=f"symbol:{symbol}",
-            detail=f"{symbol}: {detail}",
+            condition=condition,
+            is_well=not detail,
+            severity=severity,
+            scope=symbol_scope(symbol),
+            detail=detail,
         )
         self._office.post(Stage.EXECUTOR, report)
 
@@ -505,6 +600,43 @@ async def disarm(access: LiveAccess, network: Network, clock: Clock) -> None:
     async with open_clients(access, network, clock.now_ns) as clients:
         if clients.spot is not None:
             await clients.spot.set_kill_switch(None)
+
+
+def _bills_since_ms(recovered: m.Recovered) -> int:
+    """Return from when on payments may be missing in the journal: none are ours that came before its first session."""
+    known_ns = recovered.ts_ns
+    if recovered.epoch > 1 and recovered.equity is not None:
+        known_ns = min(known_ns, recovered.equity.ts_ns)
+        return known_ns // MS_NS - BILLS_OVERLAP_MS
+    return known_ns // MS_NS
+
+
+async def _all_bills(client: FuturesClient, kind: fw.BillType, since_ms: int) -> list[fw.BillRow]:
+    """Return all bills of a kind since a time, oldest first."""
+    found: dict[str, fw.BillRow] = {}
+    from_id: str | None = None
+    while True:
+        page = Page(start_ms=since_ms, from_id=from_id, direction=None if from_id is None else "NEXT")
+        rows = await client.bills(kind, page)
+        fresh = [row for row in rows if row.id not in found]
+        found |= {row.id: row for row in rows}
+        if len(rows) < ROWS_MAX or not fresh:
+            return sorted((row for row in found.values() if row.created_ms >= since_ms), key=lambda row: row.created_ms)
+        from_id = rows[-1].id
+
+
+async def _all_contract_fills(client: FuturesClient, call: ReadFills) -> list[Filled]:
+    """Return all fills of an order of futures, page by page."""
+    found: dict[str, fw.FillRow] = {}
+    from_id: str | None = None
+    while True:
+        page = Page(from_id=from_id, direction=None if from_id is None else "NEXT")
+        rows = await client.fills(symbol=call.symbol, order_id=call.order_id, page=page)
+        fresh = [row for row in rows if row.trade_id not in found]
+        found |= {row.trade_id: row for row in rows}
+        if len(rows) < ROWS_MAX or not fresh:
+            return [futures_rest_fill(row) for row in found.values() if row.order_id == call.order_id]
+        from_id = rows[-1].id
 
 
 def _trouble(outcome: Outcome[T]) -> Refused | Unknown | None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from actors.locks import Opened
 from bot.config import Settings, settings_digest
 from bot.control.protocol import OrderRow, PositionRow, View
 from bot.core.messages import RiskState
@@ -28,18 +29,27 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Market seconds a second; None: as fast as the bot can follow, in lockstep."""
     for_ns: int | None = None
     """End after so much time: of the market's clock in lockstep, else of ours."""
+    live: Opened | None = None
+    """With whose money; None: on paper."""
 
     @property
     def is_lockstep(self) -> bool:
         """Return whether the market's clock is the bot's."""
         return self.speed is None
 
+    @property
+    def is_simulated_live(self) -> bool:
+        """Return whether live trading goes to a simulated exchange on this machine."""
+        return self.live is not None and self.live.is_simulated
+
     def account(self, kind: MarketKind) -> str:
-        """Return the name of the paper account of this run: each has a journal of its own.
+        """Return the name of the account of this run: each has a journal of its own, and no paper has a live one's.
 
         Money made on one market is never spent on another. A replay's account belongs to just this replay: these
         recordings with these settings, so that running it again begins again.
         """
+        if self.live is not None:
+            return f"live-{self.live.account}"
         if kind == "poloniex":
             return "paper-poloniex"
         if kind == "generated" and not self.is_lockstep:

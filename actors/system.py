@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -20,55 +22,38 @@ import trio
 
 from actors.clock import Clock, MarketClock, WallClock
 from actors.control import Hub, serve_control
-from actors.feed import Feed, Market
 from actors.lock import hold
-from actors.mailbox import Office
-from actors.persistence import run_persistence
 from actors.plan import MarketKind, Plan, Result, holdings
-from actors.stage import run_stage
+from actors.ports import Ports
+from actors.resets import Resets
+from actors.restarts import note_good_end, note_start
+from actors.trader import COMMAND_TIMEOUT_S, PERP_ENDING, USER_AGENT, End, Terms, Trader
+from actors.watch import Lever, Watch, check_disk
 from bot import __version__
-from bot.assembly import MS_NS, Machines, atoms_of
+from bot.assembly import atoms_of
 from bot.control.paths import socket_path
 from bot.control.protocol import Command, Hello, Reply, View
-from bot.control.view import FeedStatus, make_view, note_of
+from bot.control.view import make_view, note_of
 from bot.core import messages as m
-from bot.core.bookkeeper import Bookkeeper
-from bot.core.flow import TIME_IS_OVER, Stage, closing
-from bot.errors import ExchangeError, SettingsError
+from bot.errors import ExchangeError, JournalError, SettingsError
 from bot.exchange.network import INTERNET
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.simulated.events import MarketSource
+from bot.exchange.simulated.futures_instruments import generated_markets
+from bot.exchange.simulated.futures_wing import FuturesWing
 from bot.exchange.simulated.generator import GeneratedMarket
 from bot.exchange.simulated.recording import merge_sources, open_recording, symbol_in_name
 from bot.exchange.simulated.server import SimulatedExchange, open_exchange
 from bot.storage.base import Record
 from bot.storage.portal import AsyncioPortal, open_portal
-from bot.storage.replay import replay
+from bot.storage.replay import facts, replay
 from bot.storage.sqlite import SqliteJournal, open_sqlite_journal
 
 log: Final = logging.getLogger(__name__)
 
-USER_AGENT: Final = f"poloniex-bot/{__version__}"
 VIEWS_PER_SECOND: Final = 10
-CLOSE_TIMEOUT_S: Final = 4.0
-"""An orderly end that takes longer is cut: the journal says what was open."""
-COMMAND_TIMEOUT_S: Final = 5.0
 GENERATED_START_NS: Final = 1_767_225_600 * m.SECOND_NS
 """2026-01-01 UTC: where a generated market begins in lockstep, so that a seed gives the same run on any day."""
-
-
-@dataclass(slots=True)
-class _End:
-    """The wish to end, and its reason; the first one counts."""
-
-    asked: trio.Event = field(default_factory=trio.Event)
-    reason: str = ""
-    is_complete: bool = False
-
-    def ask(self, reason: str, *, is_complete: bool) -> None:
-        if not self.asked.is_set():
-            self.reason, self.is_complete = reason, is_complete
-            self.asked.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +67,9 @@ class _Venue:
     symbols: tuple[str, ...]
     first_ns: int | None
     simulated: SimulatedExchange | None
+    futures_rest_url: str = ""
+    futures_ws_url: str = ""
+    """"" where perpetuals come over the socket of spot."""
 
 
 async def run_daemon(plan: Plan, on_ready: Callable[[Hello], None]) -> Result:
@@ -91,35 +79,44 @@ async def run_daemon(plan: Plan, on_ready: Callable[[Hello], None]) -> Result:
 
     Raises:
         AlreadyRunning: another daemon holds the state directory.
-        SettingsError, RecordingError: the plan cannot be carried out.
-        NotListed, JournalError, ReplayBroken, MailboxFull, UnknownOrder: what ended it, see `bot/errors.py`.
+        SettingsError, RecordingError, RestartLoop: the plan cannot be carried out.
+        NotListed, Stalled, JournalError, ReplayBroken, MailboxFull, UnknownOrder: what ended it, see `bot/errors.py`.
 
     """
     started_s = time.monotonic()
     with hold(plan.state_dir):
+        if plan.live is not None:
+            check_disk(plan.state_dir)
+            note_start(plan.state_dir, plan.settings.live.restarts_max, time.time())
         async with AsyncExitStack() as stack:
-            end = _End()
-            nursery = await stack.enter_async_context(_signals(end))
+            end, lever = End(), Lever()
+            nursery = await stack.enter_async_context(_signals(end, lever))
             venue = await stack.enter_async_context(_open_venue(plan))
             portal = await stack.enter_async_context(open_portal())
             path = plan.state_dir / f"{plan.account(venue.kind)}.sqlite"
             journal, records = await _open_journal(stack, path, portal, plan, venue)
-            daemon = _Daemon(plan, venue, journal, records, end)
+            check_account(path, records, plan.account(venue.kind))
+            daemon = _Daemon(plan, venue, journal, records, end, lever)
             await daemon.run(on_ready)
             nursery.cancel_scope.cancel()
+            if plan.live is not None:
+                note_good_end(plan.state_dir)
             return daemon.result(time.monotonic() - started_s)
     # Only the cancellation by a second signal ends the block above without a result.
     raise KeyboardInterrupt
 
 
 @asynccontextmanager
-async def _signals(end: _End) -> AsyncGenerator[trio.Nursery]:
-    """Turn the first SIGTERM, SIGINT or SIGHUP into an orderly end; a second one cuts it."""
+async def _signals(end: End, lever: Lever) -> AsyncGenerator[trio.Nursery]:
+    """Turn the first SIGTERM, SIGINT or SIGHUP into an orderly end; a second one cuts it. SIGUSR1 pulls the lever."""
 
     async def watch(task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
             task_status.started()
             async for number in signals:
+                if number == signal.SIGUSR1:
+                    lever.pull("SIGUSR1")
+                    continue
                 if end.asked.is_set():
                     log.warning("%s again: ending at once", signal.Signals(number).name)
                     nursery.cancel_scope.cancel()
@@ -142,16 +139,19 @@ async def _open_venue(plan: Plan) -> AsyncGenerator[_Venue]:
     if name == "poloniex":
         yield _Venue(
             kind="poloniex",
-            description="poloniex",
+            description="poloniex" if not plan.is_simulated_live else f"simulated at {settings.rest_url}",
             rest_url=settings.rest_url,
             ws_url=settings.ws_url,
             symbols=settings.symbols,
             first_ns=None,
             simulated=None,
+            futures_rest_url=plan.settings.live.futures_rest_url,
+            futures_ws_url=plan.settings.live.futures_public_ws_url,
         )
         return
     source = await trio.to_thread.run_sync(_source, plan)
-    async with open_exchange(source, speed=plan.speed) as exchange:
+    has_wing = _has_futures_wing(plan)
+    async with open_exchange(source, speed=plan.speed, futures=FuturesWing if has_wing else None) as exchange:
         speed = "as fast as the bot follows" if plan.speed is None else f"{plan.speed:g}x"
         yield _Venue(
             kind="recording" if plan.recordings else "generated",
@@ -161,7 +161,15 @@ async def _open_venue(plan: Plan) -> AsyncGenerator[_Venue]:
             symbols=tuple(instrument.symbol for instrument in source.instruments),
             first_ns=source.first_ns,
             simulated=exchange,
+            futures_rest_url=exchange.rest_url if has_wing else "",
+            futures_ws_url=exchange.futures_ws_url if has_wing else "",
         )
+
+
+def _has_futures_wing(plan: Plan) -> bool:
+    """Return whether perpetuals trade on a socket of their own: a recording has one socket, and lockstep one order."""
+    perps = [symbol for symbol in plan.settings.exchange.symbols if symbol.endswith(PERP_ENDING)]
+    return bool(perps) and not plan.recordings and not plan.is_lockstep
 
 
 def _source(plan: Plan) -> MarketSource:
@@ -171,6 +179,8 @@ def _source(plan: Plan) -> MarketSource:
     if plan.is_lockstep and plan.for_ns is None:
         raise SettingsError("--speed max on a generated market never ends: give it an end with --for, such as --for 1h")
     start_ns = GENERATED_START_NS if plan.is_lockstep else time.time_ns()
+    if _has_futures_wing(plan):
+        return generated_markets(plan.settings.exchange.symbols, plan.settings.bot.seed, start_ns)
     return GeneratedMarket(plan.settings.exchange.symbols, plan.settings.bot.seed, start_ns)
 
 
@@ -207,26 +217,53 @@ async def _open_journal(
     return journal, await journal.load()
 
 
-class _Daemon:
-    """Everything that lives as long as one run."""
+def check_account(path: Path, records: list[Record], account: str) -> None:
+    """See that a journal is this account's: paper and live never share one. Raises JournalError."""
+    for fact in facts(records[:1]):
+        if isinstance(fact, m.SessionStarted) and fact.account != account:
+            raise JournalError(f"{path}: is the journal of the account {fact.account}, not of {account}")
 
-    def __init__(self, plan: Plan, venue: _Venue, journal: SqliteJournal, records: list[Record], end: _End) -> None:
+
+class _Daemon:
+    """What stands around a trader: its screens and its operators."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        venue: _Venue,
+        journal: SqliteJournal,
+        records: list[Record],
+        end: End,
+        lever: Lever,
+    ) -> None:
         self._plan = plan
         self._venue = venue
         self._journal = journal
-        self._end = end
-        self._office = Office(
-            (Stage.STRATEGY, Stage.RISK_GATE, Stage.PERSISTENCE, Stage.EXECUTOR, Stage.CONTROL),
-            is_lockstep=plan.is_lockstep,
-        )
-        self._clock: Clock = (
+        self._network = Resets(INTERNET)
+        clock: Clock = (
             WallClock(venue.first_ns, plan.speed) if plan.speed is not None else MarketClock(venue.first_ns or 0)
         )
-        self._keeper = Bookkeeper(replay(records))
-        self._machines = Machines(plan.settings, venue.symbols)
-        self._feed_status = FeedStatus()
+        self._trader = Trader(
+            Terms(
+                settings=plan.settings,
+                account=plan.account(venue.kind),
+                symbols=venue.symbols,
+                rest_url=venue.rest_url,
+                ws_url=venue.ws_url,
+                futures_rest_url=venue.futures_rest_url,
+                futures_ws_url=venue.futures_ws_url,
+                is_lockstep=plan.is_lockstep,
+                for_ns=plan.for_ns,
+                credentials=plan.live.credentials if plan.live is not None else None,
+            ),
+            Ports(journal=journal, clock=clock, network=self._network),
+            records,
+            end=end,
+            on_written=self._on_written,
+            on_feed_ready=self._on_feed_ready,
+        )
+        self._watch = Watch(self._trader, plan.state_dir, lever, self._network.give_up_all)
         self._hub = Hub(self._view)
-        self._answers: dict[str, tuple[trio.Event, list[m.OperatorAnswered]]] = {}
         self._recovered = holdings(self._view())
 
     # --- what is shown
@@ -235,23 +272,26 @@ class _Daemon:
         return Hello(
             version=__version__,
             pid=os.getpid(),
-            mode="paper",
+            mode="paper" if self._plan.live is None else "live",
             exchange=self._venue.description,
             state_dir=str(self._plan.state_dir),
         )
 
     def _view(self) -> View:
-        simulated = self._venue.simulated
+        trader, simulated = self._trader, self._venue.simulated
         progress = None
         if simulated is not None and simulated.events_total is not None:
             progress = simulated.events_done, simulated.events_total
-        now_ns = max(self._clock.now_ns(), self._keeper.now_ns)
-        return make_view(self._keeper, self._feed_status, self._machines.gate.signals, now_ns, progress)
+        return make_view(trader.keeper, trader.feed_status, trader.machines.gate.signals, trader.now_ns, progress)
 
     def _on_written(self, fact: m.AnyMessage) -> None:
-        note = note_of(self._keeper, fact)
+        note = note_of(self._trader.keeper, fact)
         if note is not None:
             self._hub.note(note)
+
+    def _on_feed_ready(self) -> None:
+        if self._venue.simulated is not None:
+            self._venue.simulated.start()
 
     async def _publish_views(self) -> None:
         while True:
@@ -262,137 +302,39 @@ class _Daemon:
     # --- the run
 
     async def run(self, on_ready: Callable[[Hello], None]) -> None:
-        """Start the actors, wait for the end, end them in order."""
-        mailboxes = self._office.mailboxes
+        """Open the control socket, let the trader trade to its end, show the end."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                run_persistence,
-                mailboxes[Stage.PERSISTENCE],
-                self._keeper,
-                self._journal,
-                self._office,
-                self._on_written,
-            )
-            for stage, machine in self._machines.by_stage.items():
-                nursery.start_soon(run_stage, mailboxes[stage], machine, self._office)
-            nursery.start_soon(self._run_answers)
             nursery.start_soon(self._publish_views)
             await nursery.start(
                 serve_control, self._hub, self._hello, socket_path(self._plan.state_dir), self._on_command
             )
-            self._start_session()
-            await self._idle()
-            on_ready(self._hello())
-            await self._trade_until_end()
-            await self._close()
+            if not self._plan.is_lockstep:
+                nursery.start_soon(self._watch.run if self._plan.live is not None else self._watch.watch_levers)
+            await self._trader.run(lambda: self._on_recovered(on_ready))
             if self._hub.wants_view:
                 self._hub.publish(self._view())
             nursery.cancel_scope.cancel()
 
-    def _start_session(self) -> None:
-        self._office.post(
-            Stage.CONTROL,
-            m.SessionStarted(
-                ts_ns=self._clock.now_ns(),
-                epoch=self._keeper.ledger.epoch + 1,
-                version=__version__,
-                account=self._plan.account(self._venue.kind),
-                quote=self._plan.settings.exchange.quote,
-                cash_atoms=atoms_of(self._plan.settings.paper.cash),
-            ),
-        )
-
-    async def _trade_until_end(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run_feed)
-            if self._plan.for_ns is not None and not self._plan.is_lockstep:
-                nursery.start_soon(self._run_timer, self._plan.for_ns)
-            await self._end.asked.wait()
-            log.info("ending: %s", self._end.reason)
-            nursery.cancel_scope.cancel()
-
-    async def _run_timer(self, for_ns: int) -> None:
-        await trio.sleep(for_ns / m.SECOND_NS)
-        self._end.ask(TIME_IS_OVER, is_complete=True)
-
-    async def _run_feed(self) -> None:
-        settings = self._plan.settings
-        end_ns = None
-        if self._plan.is_lockstep and self._plan.for_ns is not None:
-            end_ns = self._clock.now_ns() + self._plan.for_ns
-        market = Market(
-            ws_url=self._venue.ws_url,
-            symbols=self._venue.symbols,
-            timeframes_ns=self._machines.watched_ns,
-        )
-        async with INTERNET.open_http(
-            self._venue.rest_url,
-            connect_timeout_s=settings.exchange.connect_timeout_s,
-            request_timeout_s=settings.exchange.request_timeout_s,
-            user_agent=USER_AGENT,
-        ) as http:
-            feed = Feed(
-                market,
-                PublicClient(http),
-                settings.feed,
-                self._clock,
-                self._office,
-                self._feed_status,
-                connect_timeout_s=settings.exchange.connect_timeout_s,
-                end_ns=end_ns,
-                on_ready=self._on_feed_ready,
-            )
-            reason = await feed.run()
-        self._end.ask(reason, is_complete=True)
-
-    def _on_feed_ready(self) -> None:
-        if self._venue.simulated is not None:
-            self._venue.simulated.start()
-
-    async def _idle(self) -> None:
-        await self._office.idle()
-
-    async def _close(self) -> None:
-        """Cancel what works, let the cancels arrive, write that the session ended."""
-        with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as scope:
-            await self._idle()
-            now_ns = max(self._clock.now_ns(), self._keeper.now_ns)
-            latency_ns = self._plan.settings.paper.latency_ms * MS_NS
-            for message in closing(now_ns, latency_ns, self._end.reason, is_complete=self._end.is_complete):
-                self._office.post(Stage.CONTROL, message)
-                await self._idle()
-        if scope.cancelled_caught:
-            log.error("could not end in order within %g s; the journal says what was open", CLOSE_TIMEOUT_S)
-
-    # --- the operator
-
-    async def _run_answers(self) -> None:
-        while True:
-            for message in await self._office.mailboxes[Stage.CONTROL].receive():
-                assert isinstance(message, m.OperatorAnswered)
-                waiting = self._answers.get(message.command_id)
-                if waiting is not None:
-                    event, box = waiting
-                    box.append(message)
-                    event.set()
+    def _on_recovered(self, on_ready: Callable[[Hello], None]) -> None:
+        """Look for the kill file before the first price comes in."""
+        self._watch.begin()
+        on_ready(self._hello())
 
     async def _on_command(self, command: Command) -> Reply:
         if command.verb == "stop":
-            self._end.ask("stopped by the operator", is_complete=False)
+            self._trader.end.ask("stopped by the operator", is_complete=False)
             return Reply(id=command.id, is_ok=True, text="stopping: working orders are cancelled first")
-        event, box = trio.Event(), list[m.OperatorAnswered]()
-        key = f"{command.id}/{id(event)}"
-        self._answers[key] = event, box
         try:
-            now_ns = max(self._clock.now_ns(), self._keeper.now_ns)
-            self._office.post(Stage.CONTROL, m.OperatorCommand(ts_ns=now_ns, verb=command.verb, command_id=key))
-            with trio.fail_after(COMMAND_TIMEOUT_S):
-                await event.wait()
+            answer = await self._trader.command(
+                command.verb,
+                command.subject,
+                # The control socket lets in nobody else.
+                pwd.getpwuid(os.getuid()).pw_name,
+                equity_atoms=atoms_of(Decimal(command.equity)) if command.equity else None,
+                is_new_baseline=command.is_new_baseline,
+            )
         except trio.TooSlowError:
             return Reply(id=command.id, is_ok=False, text=f"{command.verb}: not written in {COMMAND_TIMEOUT_S:g} s")
-        finally:
-            del self._answers[key]
-        answer = box[0]
         return Reply(
             id=command.id,
             is_ok=not answer.detail,
@@ -401,18 +343,18 @@ class _Daemon:
 
     def result(self, seconds: float) -> Result:
         """Return what the run came to."""
-        view = self._view()
+        trader, view = self._trader, self._view()
         seq, digest = self._journal.head
         held = holdings(view)
         return Result(
             exchange=self._venue.description,
-            reason=self._end.reason,
+            reason=trader.end.reason,
             events=self._venue.simulated.events_done if self._venue.simulated is not None else 0,
-            frames=self._feed_status.frames,
-            signals=self._machines.gate.signals,
-            orders=self._keeper.counts["orders"],
-            denied=self._keeper.counts["denied"],
-            fills=self._keeper.counts["fills"],
+            frames=trader.feed_status.frames,
+            signals=trader.machines.gate.signals,
+            orders=trader.keeper.counts["orders"],
+            denied=trader.keeper.counts["denied"],
+            fills=trader.keeper.counts["fills"],
             quote=view.quote_currency,
             equity=view.equity,
             cash=view.cash,
@@ -420,10 +362,10 @@ class _Daemon:
             open_orders=held.open_orders,
             recovered=self._recovered,
             risk_state=view.risk_state,
-            reconnects=self._feed_status.reconnects,
-            queue_depth_max=self._office.depth_max,
+            reconnects=trader.feed_status.reconnects,
+            queue_depth_max=trader.office.depth_max,
             epoch=view.epoch,
-            journal=f"{self._plan.account(self._venue.kind)}.sqlite",
+            journal=f"{trader.terms.account}.sqlite",
             journal_records=seq,
             journal_hash=digest.hex(),
             state_dir=str(self._plan.state_dir),

@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 from bot import __version__
 from bot.cli_candles import add_candles
 from bot.cli_exchange import add_exchange
+from bot.cli_kill import add_kill
+from bot.cli_reconcile import add_reconcile
 from bot.cli_research import add_research
+from bot.cli_simulate import add_simulate
 from bot.core.jit import interpret
 from bot.errors import EXIT_OK, BotError, NotRunning, SettingsError
 
 if TYPE_CHECKING:
+    from actors.plan import Plan
     from bot.config import Settings
 
 EXIT_INTERRUPTED: Final = 130
@@ -31,7 +35,7 @@ OPERATOR_VERBS: Final = {
     "halt": "Cancel every working order and let nothing through until `bot resume`.",
     "reduce": "Let through only what makes positions smaller.",
     "flatten": "Sell everything that is held, and allow only reductions from then on.",
-    "resume": "Allow all orders again.",
+    "resume": "Allow all orders again, but for what still speaks against them: `bot rearm` names that.",
     "stop": "End the bot: working orders are cancelled, positions are kept.",
 }
 
@@ -70,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; completion scripts are made from it."""
     parser = argparse.ArgumentParser(
         prog="bot",
-        description="A trading bot for the Poloniex exchange. Everything is on paper: no order leaves this machine.",
+        description="A trading bot for the Poloniex exchange. Everything is on paper unless live trading is unlocked.",
         epilog="Exit codes are listed in the README. Settings: config/default.toml is their manual.",
     )
     parser.add_argument("--version", action="version", version=f"bot {__version__}")
@@ -82,11 +86,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_place(status)
     for verb, text in OPERATOR_VERBS.items():
         _add_place(_add(commands, verb, text, _command))
+    _add_rearm(commands)
+    _add_place(add_kill(commands, _add, _settings))
+    _add_place(add_reconcile(commands, _add, _settings))
     config = _add(commands, "config", "Show every setting as it is in force, or what is wrong with it.", _config)
     _add_place(config)
     add_research(commands, _add, _add_place)
     add_candles(commands, _add)
     add_exchange(commands, _add)
+    add_simulate(commands, _add)
     completion = _add(commands, "completion", "Print the completion script of a shell.", _completion, has_json=False)
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
@@ -111,12 +119,14 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    text = "Trade on paper: on Poloniex's prices if they can be reached, else on a simulated market."
+    text = "Trade on paper: on Poloniex's prices if they can be reached, else on a simulated market; or live, with --live."
     parser = _add(commands, "run", text, _run)
     _add_place(parser)
     parser.add_argument("--headless", action="store_true", help="no screen, even in a terminal")
     parser.add_argument("--for", dest="for_", metavar="TIME", help="end after this long, such as 90s, 2m or 1h30m")
     parser.add_argument("--exchange", choices=("auto", "poloniex", "simulated"), help="where prices come from")
+    parser.add_argument("--live", metavar="ACCOUNT", help="trade with real money, behind the locks of docs/live.md")
+    parser.add_argument("--confirm", metavar="ACCOUNT", help="say so for a service, where nobody can be asked")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the simulated market")
     parser.add_argument(
         "--recording",
@@ -129,6 +139,15 @@ def _add_run(commands: Any) -> None:
     parser.add_argument(
         "--speed", default="1", metavar="N|max", help="market seconds a second; max: as fast as the bot can follow"
     )
+
+
+def _add_rearm(commands: Any) -> None:
+    text = "Open one latch that a breaker closed, after you looked into it; `bot status` lists them."
+    parser = _add(commands, "rearm", text, _rearm)
+    _add_place(parser)
+    parser.add_argument("latch", metavar="CAUSE[@SCOPE]", help="such as drawdown, or losing_streak@strategy:crossover")
+    parser.add_argument("--equity", metavar="N", help="what equity is now: a loss is re-armed on this evidence only")
+    parser.add_argument("--new-baseline", action="store_true", help="count the loss from here on")
 
 
 # --- settings
@@ -198,9 +217,34 @@ def _run(arguments: argparse.Namespace) -> int:
         speed=_speed(arguments.speed),
         for_ns=_for_ns(arguments.for_),
     )
+    is_live = settings.bot.mode == "live" or arguments.live is not None
     if not (arguments.headless or arguments.json) and sys.stdin.isatty() and sys.stdout.isatty():
-        return _run_with_screen(arguments, plan.state_dir)
+        return _run_with_screen(plan, arguments, is_live=is_live)
+    if is_live:
+        plan = _unlocked(plan, arguments)
     return _run_headless(plan, is_json=arguments.json)
+
+
+def _unlocked(plan: Plan, arguments: argparse.Namespace) -> Plan:
+    """Return the plan with the key of the live account, once every lock is open."""
+    import msgspec
+
+    from actors.locks import harden, open_locks
+
+    harden()
+    opened = open_locks(
+        plan.settings,
+        os.environ,
+        named=arguments.live,
+        confirmed=arguments.confirm,
+        ask=_ask if sys.stdin.isatty() else None,
+    )
+    return msgspec.structs.replace(plan, live=opened)
+
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
 
 
 def _exchange(arguments: argparse.Namespace, settings: Settings) -> Any:
@@ -209,6 +253,10 @@ def _exchange(arguments: argparse.Namespace, settings: Settings) -> Any:
     if _speed(arguments.speed) != 1.0 and settings.exchange.name == "poloniex":
         raise SettingsError(f"--speed {arguments.speed}: Poloniex has one speed; give --exchange simulated")
     is_simulated = bool(arguments.recording) or _speed(arguments.speed) != 1.0
+    if settings.bot.mode == "live":
+        if is_simulated or settings.exchange.name != "poloniex":
+            raise SettingsError('bot.mode = "live" needs exchange.name = "poloniex", its own speed and no recording')
+        return "poloniex"
     return "simulated" if is_simulated else settings.exchange.name
 
 
@@ -254,17 +302,15 @@ def _run_headless(plan: Any, *, is_json: bool) -> int:
 
 
 def _say_ready(hello: Any) -> None:
-    print(f"bot {hello.version}: paper trading on {hello.exchange}", file=sys.stderr)
+    print(f"bot {hello.version}: {hello.mode} trading on {hello.exchange}", file=sys.stderr)
     print(f"state in {hello.state_dir}, pid {hello.pid}; `bot attach` opens a screen", file=sys.stderr)
 
 
 def _start_logging() -> None:
-    import time
+    from bot.logs import SafeFormatter
 
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(SafeFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("httpx", "httpcore", "hypercorn.error", "hypercorn.access", "trio-websocket"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -282,11 +328,19 @@ def _summary(result: Any) -> str:
     return "\n".join(lines)
 
 
-def _run_with_screen(arguments: argparse.Namespace, state_dir: Path) -> int:
+def _run_with_screen(plan: Plan, arguments: argparse.Namespace, *, is_live: bool) -> int:
     from bot.launch import start_daemon
 
-    start_daemon(sys.argv[1:], state_dir)
-    return _show_screen(state_dir)
+    own = sys.argv[1:]
+    if is_live and arguments.confirm is None:  # the daemon has no terminal to ask on
+        from actors.locks import confirm
+        from bot.config.keys import check_hosts
+
+        account = plan.settings.live.account
+        confirm(account, None, _ask, is_simulated=check_hosts(plan.settings))
+        own = [*own, "--confirm", account]
+    start_daemon(own, plan.state_dir)
+    return _show_screen(plan.state_dir)
 
 
 # --- talking to a running bot
@@ -334,7 +388,7 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json({"running": True, "daemon": hello, "view": view})
     else:
-        print(f"bot {hello.version}, pid {hello.pid}, paper trading on {hello.exchange}\n{status_text(view)}")
+        print(f"bot {hello.version}, pid {hello.pid}, {hello.mode} trading on {hello.exchange}\n{status_text(view)}")
     return EXIT_OK
 
 
@@ -342,11 +396,36 @@ def _command(arguments: argparse.Namespace) -> int:
     from bot.control.client import send_command
 
     reply = send_command(_settings(arguments).bot.state_path, arguments.command)
-    if arguments.json:
+    return _say_reply(reply, is_json=arguments.json)
+
+
+def _say_reply(reply: Any, *, is_json: bool) -> int:
+    if is_json:
         _print_json({"ok": reply.is_ok, "text": reply.text})
     else:
         print(reply.text)
     return EXIT_OK if reply.is_ok else BotError.exit_code
+
+
+def _rearm(arguments: argparse.Namespace) -> int:
+    import re
+
+    from bot.control.client import send_command
+    from bot.control.protocol import EQUITY_PATTERN, SUBJECT_LENGTH_MAX
+
+    equity = arguments.equity or ""
+    if not re.match(EQUITY_PATTERN, equity):
+        raise SettingsError(f"--equity {equity}: must be a number such as 10000 or 9874.50")
+    if len(arguments.latch) > SUBJECT_LENGTH_MAX:
+        raise SettingsError(f"{arguments.latch[:20]}…: the name of a latch has at most {SUBJECT_LENGTH_MAX} characters")
+    reply = send_command(
+        _settings(arguments).bot.state_path,
+        "rearm",
+        subject=arguments.latch,
+        equity=equity,
+        is_new_baseline=arguments.new_baseline,
+    )
+    return _say_reply(reply, is_json=arguments.json)
 
 
 def _completion(arguments: argparse.Namespace) -> int:

@@ -18,6 +18,16 @@
     ├── ClockSkew             our clock and the exchange's are too far apart to sign anything
     ├── JournalError          stop: we can no longer remember
     ├── ReplayBroken          stop: a lockstep replay lost a frame, so it is no longer that replay
+    ├── LiveLocked            live trading is asked for and one of its locks is closed; names the lock
+    │   ├── KeyRefused        there is no API key, or others could read or change it
+    │   ├── NotConfirmed      nobody has confirmed, in this run, that it trades with real money
+    │   ├── SelfTestFailed    the risk gate does not refuse what it must refuse
+    │   └── HostRefused       an address that no key is sent to
+    ├── RestartLoop           it has started and died too often: somebody must look
+    ├── Stalled               stop: the event loop stood still for too long
+    ├── KillIncomplete        `bot kill` could not prove that nothing works at the exchange any more
+    ├── BooksDiffer           `bot reconcile`: our books are not the exchange's, or could not be compared
+    ├── PromiseBroken         `bot simulate` saw a promise broken; names the seed
     ├── MailboxFull           stop: somebody no longer reads
     └── UnknownOrder          stop: news of an order that we never approved
 
@@ -165,3 +175,63 @@ class DataError(BotError):
     """Market data for research cannot be used as they are; names the file, the lines and what would help."""
 
     exit_code = 12
+
+
+class LiveLocked(BotError):
+    """Live trading is asked for, and one of its locks is closed."""
+
+    exit_code = 20
+
+
+class KeyRefused(LiveLocked):
+    """There is no API key, or others could read or change it."""
+
+    exit_code = 21
+
+
+class NotConfirmed(LiveLocked):
+    """Nobody has confirmed, in this run, that it trades with real money."""
+
+    exit_code = 22
+
+
+class SelfTestFailed(LiveLocked):
+    """The risk gate did not refuse what it must refuse."""
+
+    exit_code = 23
+
+
+class HostRefused(LiveLocked):
+    """An address that is neither the exchange's nor on this machine: no key is sent there."""
+
+    exit_code = 24
+
+
+class RestartLoop(BotError):
+    """The bot started and died too often in a short time: it stays down until somebody has looked."""
+
+    exit_code = 25
+
+
+class Stalled(BotError):
+    """The event loop stood still for too long: what we know is old, so we stop."""
+
+    exit_code = 26
+
+
+class KillIncomplete(BotError):
+    """`bot kill` could not prove that nothing works at the exchange any more."""
+
+    exit_code = 27
+
+
+class PromiseBroken(BotError):
+    """A simulated world broke a promise of ours: `bot simulate` ends with its code, and says the seed."""
+
+    exit_code = 28
+
+
+class BooksDiffer(BotError):
+    """`bot reconcile` found our books to differ from the exchange's, or could not compare them."""
+
+    exit_code = 29

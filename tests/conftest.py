@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.support.cli import RECORDINGS, Bench
 
 settings.register_profile("bot", deadline=None)  # the first example of a test may compile kernels
+# The same few examples for every mutant, and no search for the smallest that fails: docs/mutation.md.
+settings.register_profile(
+    "mutation", deadline=None, derandomize=True, max_examples=30, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("bot")
 
 

@@ -10,6 +10,10 @@ def line(message: str, *values: object) -> str:
     return SafeFormatter().format(logging.LogRecord("bot.feed", logging.WARNING, "", 0, message, values, None))
 
 
+def fail(words: str) -> None:
+    raise ValueError(words)
+
+
 def test_F135_a_line_feed_in_a_message_forges_no_line() -> None:
     said = line("the exchange said %s", "no\n2026-01-01T00:00:00.000Z INFO bot: all is well")
     assert "\n" not in said
@@ -28,7 +32,7 @@ def test_the_time_is_utc_and_says_so() -> None:
 
 def test_F135_a_traceback_cannot_be_taken_for_events() -> None:
     try:
-        raise ValueError("no\n2026-01-01T00:00:00.000Z INFO bot: all is well")
+        fail("no\n2026-01-01T00:00:00.000Z INFO bot: all is well")
     except ValueError:
         record = logging.LogRecord("bot", logging.ERROR, "", 0, "failed", (), sys.exc_info())
     first, *rest = SafeFormatter().format(record).splitlines()

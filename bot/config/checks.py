@@ -25,7 +25,18 @@ from bot.strategies import KINDS, AnyStrategySettings
 from bot.strategies.definition import PythonSettings, RulesSettings
 
 STRATEGIES_MAX: Final = 100
+DEAD_MAN_S_MIN: Final = 10
+"""The shortest time that the exchange's kill switch takes."""
 HINTS_MAX: Final = 50
+EXECUTION_NS_MIN: Final = 10 * UNITS_NS["s"]
+URLS: Final = (
+    ("exchange", "rest_url"),
+    ("exchange", "ws_url"),
+    ("live", "private_ws_url"),
+    ("live", "futures_rest_url"),
+    ("live", "futures_public_ws_url"),
+    ("live", "futures_ws_url"),
+)
 CANDLES_NS: Final = frozenset(duration_ns(text) for text in CANDLE_TIMEFRAMES)
 STRATEGY_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -58,6 +69,8 @@ class Checker:
         strategies = {name: self._strategy(name) for name in names}
         self._check_pairs()
         self._check_symbols(names)
+        self._check_live()
+        self._check_risk()
         if self.problems:
             return None
         sections: dict[str, Any] = {
@@ -103,6 +116,7 @@ class Checker:
             return None
         self._check_table(table, kind, also=("kind",), hidden=("text",))
         self._check_timeframe((*table, "timeframe"))
+        self._check_length((*table, "execution_time"))
         if len(self.problems) > before:
             return None
         values = {key: self.good[*table, key] for key in _field_types(kind) if (*table, key) in self.good}
@@ -190,12 +204,27 @@ class Checker:
         if rule:
             self._say(path, rule)
 
+    def _check_length(self, path: KeyPath) -> None:
+        text = self.good.get(path)
+        if not isinstance(text, str):
+            return
+        try:
+            length_ns = duration_ns(text)
+        except ValueError as error:
+            self._say(path, str(error))
+            return
+        if not EXECUTION_NS_MIN <= length_ns <= UNITS_NS["d"]:
+            self._say(path, "must be from 10s to 1d")
+
     def _check_pairs(self) -> None:
         """Check what one key asks of another."""
         for section, low, high, may_equal in (
             ("feed", "backoff_min_s", "backoff_max_s", True),
             ("risk", "daily_loss_pct", "daily_loss_halt_pct", False),
             ("risk", "drawdown_pct", "drawdown_halt_pct", False),
+            ("risk", "differences_s", "differences_halt_s", False),
+            ("risk", "unknown_order_s", "unknown_order_halt_s", False),
+            ("risk", "liquidation_flatten_pct", "liquidation_pct", True),
         ):
             below, above = self.good.get((section, low)), self.good.get((section, high))
             if below is None or above is None or below < above or (may_equal and below == above):
@@ -204,6 +233,42 @@ class Checker:
             relation = "at most" if may_equal else "less than"
             said = f"{section}.{high} = {shown_value(bound.value)} ({bound.source.where((section, high))})"
             self._say((section, low), f"must be {relation} {said}")
+
+    def _check_live(self) -> None:
+        """Check what the exchange asks of the section [live]."""
+        dead_man_s = self.good.get(("live", "dead_man_s"), 0)
+        if 0 < dead_man_s < DEAD_MAN_S_MIN:
+            self._say(("live", "dead_man_s"), f"must be 0, or at least {DEAD_MAN_S_MIN}")
+        key_file = self.good.get(("live", "key_file"), "")
+        if key_file and not key_file.startswith(("/", "~")):
+            self._say(("live", "key_file"), "must be an absolute path, or begin with ~: no key is looked for elsewhere")
+        mode = "bot", "mode"
+        if self.good.get(mode) == "live" and self.tree[mode].source.text is None:
+            self._say(mode, "must stand in a settings file: live trading is not switched on in passing")
+        if self.good.get(mode) == "live" and not self.good.get(("live", "account")):
+            self._say(mode, "needs a name for the account: live.account")
+        wallets = self.good.get(("live", "wallets"), ())
+        if len(set(wallets)) < len(wallets):
+            self._say(("live", "wallets"), "must name each wallet once")
+
+    def _check_risk(self) -> None:
+        """Check the symbols that the section [risk] names."""
+        symbols = self.good.get(("exchange", "symbols"), ())
+        if not symbols:
+            return
+        groups: tuple[str, ...] = self.good.get(("risk", "groups"), ())
+        quantities: tuple[str, ...] = self.good.get(("risk", "max_order_qty"), ())
+        allowed: tuple[str, ...] = self.good.get(("risk", "allowed"), ())
+        for key, named in (
+            ("allowed", [symbol for symbol in allowed if symbol != "all"]),
+            ("groups", [symbol for text in groups for symbol in text.partition("=")[2].split(",")]),
+            ("max_order_qty", [text.partition("=")[0] for text in quantities]),
+        ):
+            others = [symbol for symbol in named if symbol not in symbols]
+            if others:
+                self._say(("risk", key), f"must be out of exchange.symbols, which has no {' and no '.join(others)}")
+            elif len(set(named)) < len(named):
+                self._say(("risk", key), "must name each symbol once")
 
     def _check_symbols(self, strategies: Iterable[str]) -> None:
         path = ("exchange", "symbols")
@@ -214,7 +279,7 @@ class Checker:
         quotes = sorted({quote_of(symbol) for symbol in symbols})
         if len(quotes) > 1:
             self._say(path, f"must all have the same quote coin, not {' and '.join(quotes)}")
-        for url in (("exchange", "rest_url"), ("exchange", "ws_url")):
+        for url in URLS:
             if "@" in self.good.get(url, ""):
                 where = self.tree[url].source.where(url)
                 self.problems.append(f"{where}: {dotted(url)} must not hold a user name or a password")

@@ -46,6 +46,32 @@ WsUrl = Annotated[
     ),
 ]
 Percent = Annotated[Decimal, Bound(gt=0, le=100)]
+PatienceSeconds = Annotated[int, msgspec.Meta(ge=1, le=3600)]
+PercentOrOff = Annotated[Decimal, Bound(ge=0, le=100)]
+Share = Annotated[Decimal, Bound(ge=0, le=100)]
+"""A percentage of which 0 means that nobody looks at it."""
+AllowedSymbol = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(all|[A-Z0-9]{1,20}_[A-Z0-9]{1,20}(_PERP)?)\Z",
+        description='a symbol such as BTC_USDT, or "all"',
+    ),
+]
+GroupText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z0-9_-]{1,32}=[A-Z0-9_]{3,46}(,[A-Z0-9_]{3,46}){0,49}\Z",
+        max_length=2_500,
+        description="a name and its symbols such as majors=BTC_USDT,ETH_USDT",
+    ),
+]
+QuantityText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Z0-9]{1,20}_[A-Z0-9]{1,20}(_PERP)?=[0-9]{1,12}(\.[0-9]{1,12})?\Z",
+        description="a symbol and a quantity such as BTC_USDT=0.5",
+    ),
+]
 PositionSize = Annotated[
     str,
     msgspec.Meta(
@@ -59,6 +85,16 @@ SilenceSeconds = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
 TimeoutSeconds = Annotated[float, msgspec.Meta(ge=0.1, le=300)]
 BackoffSeconds = Annotated[float, msgspec.Meta(ge=0.01, le=3600)]
 AgeMs = Annotated[int, msgspec.Meta(ge=100, le=60_000)]
+AccountName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?)?\Z",
+        max_length=32,
+        description='1 to 32 characters a-z, 0-9 and - (not first or last), or ""',
+    ),
+]
+DeadManSeconds = Annotated[int, msgspec.Meta(ge=0, le=600)]
+"""0, or what the exchange allows: 10 to 600."""
 DistanceMs = Annotated[int, msgspec.Meta(ge=0, le=60_000)]
 
 
@@ -69,6 +105,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class BotSettings(_Section, frozen=True, kw_only=True):
     """[bot]."""
 
+    mode: Literal["paper", "live"]
     state_dir: str
     seed: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)]
 
@@ -120,6 +157,37 @@ class PaperSettings(_Section, frozen=True, kw_only=True):
     maker_fee_bps: FeeBps
     taker_fee_bps: FeeBps
     latency_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    latency_p99_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    response_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    response_p99_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    maintenance_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+    liquidation_fee_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+
+
+class LiveSettings(_Section, frozen=True, kw_only=True):
+    """[live]."""
+
+    account: AccountName
+    key_file: str
+    keyring: bool
+    key_cannot_withdraw: bool
+    wallets: Annotated[tuple[Literal["spot", "futures"], ...], msgspec.Meta(min_length=1, max_length=2)]
+    private_ws_url: WsUrl
+    futures_rest_url: HttpUrl
+    futures_public_ws_url: WsUrl
+    futures_ws_url: WsUrl
+    leverage: Annotated[int, msgspec.Meta(ge=1, le=5)]
+    margin_mode: Literal["CROSS", "ISOLATED"]
+    resting_orders: Literal["cancel", "keep"]
+    dead_man_s: DeadManSeconds
+    restarts_max: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    flatten_collar_pct: Annotated[Decimal, Bound(gt=0, le=20)]
+    flatten_rounds: Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+    @property
+    def key_path(self) -> Path | None:
+        """Return the path of the key file, or None where there is none."""
+        return Path(self.key_file).expanduser() if self.key_file else None
 
 
 class RiskSettings(_Section, frozen=True, kw_only=True):
@@ -139,6 +207,54 @@ class RiskSettings(_Section, frozen=True, kw_only=True):
     daily_loss_halt_pct: Percent
     drawdown_pct: Percent
     drawdown_halt_pct: Percent
+    drawdown_smooth_s: Annotated[int, msgspec.Meta(ge=0, le=600)]
+    loss_velocity_pct: PercentOrOff
+    max_losing_closes: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    differences_s: Annotated[int, msgspec.Meta(ge=1, le=600)]
+    differences_halt_s: PatienceSeconds
+    unknown_order_s: Annotated[int, msgspec.Meta(ge=1, le=600)]
+    unknown_order_halt_s: PatienceSeconds
+    cancels_fail_s: PatienceSeconds
+    rate_limit_answers: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    private_stream_s: Annotated[int, msgspec.Meta(ge=1, le=600)]
+    book_lost_s: PatienceSeconds
+    liquidation_pct: PercentOrOff
+    liquidation_flatten_pct: PercentOrOff
+    mean_slippage_bps: FeeBps
+    equity_unknown_s: Annotated[int, msgspec.Meta(ge=0, le=3600)]
+    allowed: tuple[AllowedSymbol, ...]
+    groups: tuple[GroupText, ...]
+    mark_stale_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+    account_stale_s: Annotated[int, msgspec.Meta(ge=0, le=600)]
+    notional_headroom_pct: Annotated[Decimal, Bound(ge=0, le=10)]
+    passive_collar_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+    market_slippage_pct: Annotated[Decimal, Bound(ge=0, le=3)]
+    depth_share_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+    max_order_pct: Annotated[Decimal, Bound(ge=0, le=25)]
+    max_order_qty: tuple[QuantityText, ...]
+    max_order_multiple: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    forbid_self_cross: bool
+    duplicate_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)]
+    fee_headroom_pct: Annotated[Decimal, Bound(ge=0, le=10)]
+    margin_buffer_pct: Share
+    max_net_pct: Share
+    max_strategy_pct: Share
+    max_group_pct: Share
+    max_leverage: Annotated[Decimal, Bound(ge=0, le=5)]
+    liquidation_distance_pct: Share
+    maintenance_pct: Annotated[Decimal, Bound(ge=0, le=50)]
+    max_funding_pct: Annotated[Decimal, Bound(ge=0, le=5)]
+    orders_per_day: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+    cancels_per_second: Annotated[int, msgspec.Meta(ge=0, le=50)]
+    cancels_per_minute: Annotated[int, msgspec.Meta(ge=0, le=3000)]
+    max_open_orders_symbol: Annotated[int, msgspec.Meta(ge=0, le=200)]
+    max_unknown_orders: Annotated[int, msgspec.Meta(ge=0, le=10)]
+    max_repeats: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    max_orders_per_trade: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    max_reject_pct: Share
+    max_trades_per_day: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+    max_turnover: Annotated[Decimal, Bound(ge=0, le=10_000)]
+    ramp_pct: Percent
 
 
 class BacktestSettings(_Section, frozen=True, kw_only=True):
@@ -176,6 +292,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     exchange: ExchangeSettings
     feed: FeedSettings
     paper: PaperSettings
+    live: LiveSettings
     risk: RiskSettings
     backtest: BacktestSettings
     strategies: dict[str, AnyStrategySettings]
@@ -187,6 +304,7 @@ SECTIONS: Final[dict[str, type[_Section]]] = {
     "exchange": ExchangeSettings,
     "feed": FeedSettings,
     "paper": PaperSettings,
+    "live": LiveSettings,
     "risk": RiskSettings,
     "backtest": BacktestSettings,
 }
@@ -195,9 +313,11 @@ STRATEGIES: Final = "strategies"
 
 
 def settings_digest(settings: Settings) -> str:
-    """Return 64 hexadecimal digits that name what a daemon goes by, whatever its state directory."""
-    anywhere = msgspec.structs.replace(settings, bot=msgspec.structs.replace(settings.bot, state_dir=""))
-    table: dict[str, object] = {name: getattr(anywhere, name) for name in (*SECTIONS, STRATEGIES) if name != "backtest"}
+    """Return 64 hexadecimal digits that name what a daemon goes by on paper, whatever its state directory."""
+    table: dict[str, object] = {
+        name: getattr(settings, name) for name in (*SECTIONS, STRATEGIES) if name not in {"backtest", "live"}
+    }
+    table["bot"] = {"state_dir": "", "seed": settings.bot.seed}
     return hashlib.sha256(msgspec.json.encode(table, order="deterministic")).hexdigest()
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from bot.core.toml_lines import KeyPath
 
-_SECRET_NAME: Final = re.compile(r"secret|passw|passphrase|api_?key|token|private_?key|credential", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(r"secret|passw|passphrase|api_?key|token|private_?key|credential|^key$", re.IGNORECASE)
 
 
 def is_secret(path: KeyPath, value: object) -> bool:

@@ -53,12 +53,22 @@ def ask_status(state_dir: Path, timeout_s: float = 5.0) -> tuple[Hello, View]:
     return hello, view
 
 
-def send_command(state_dir: Path, verb: Verb, timeout_s: float = 15.0) -> Reply:
+def send_command(
+    state_dir: Path,
+    verb: Verb,
+    timeout_s: float = 15.0,
+    *,
+    subject: str = "",
+    equity: str = "",
+    is_new_baseline: bool = False,
+) -> Reply:
     """Return what the daemon of `state_dir` answers to `verb`. Raises as `ask_status` does.
 
     After a ConnectionLost the command may have been carried out, or not.
     """
-    command = Command(id=os.urandom(8).hex(), verb=verb)
+    command = Command(
+        id=os.urandom(8).hex(), verb=verb, subject=subject, equity=equity, is_new_baseline=is_new_baseline
+    )
     with _connected(state_dir, timeout_s) as line:
         line.send(command)
         reply = line.receive()

@@ -29,6 +29,11 @@ VIEW_BYTES_MAX: Final = 4 * 1024 * 1024
 ID_LENGTH_MAX: Final = 64
 """Longest name of a request; the reply carries it back."""
 
+SUBJECT_LENGTH_MAX: Final = 120
+EQUITY_PATTERN: Final = r"^(-?[0-9]{1,15}(\.[0-9]{1,12})?)?\Z"
+EquityText = Annotated[str, msgspec.Meta(pattern=EQUITY_PATTERN)]
+"""A plain decimal number, or nothing."""
+
 RESEARCH_TEXT_MAX: Final = 120
 COUNT_MAX: Final = 2**53
 
@@ -52,6 +57,12 @@ class Command(_Line, frozen=True, kw_only=True):
 
     id: Annotated[str, msgspec.Meta(max_length=ID_LENGTH_MAX)]
     verb: Verb
+    subject: Annotated[str, msgspec.Meta(max_length=SUBJECT_LENGTH_MAX)] = ""
+    """What it is about: of `rearm` a latch, of `abandon` an order's client id."""
+    equity: EquityText = ""
+    """Of `rearm`: what equity is, as the operator knows it, in quote currency."""
+    is_new_baseline: bool = False
+    """Of `rearm`: the loss counts from here on."""
 
 
 class Research(_Line, frozen=True, kw_only=True):
@@ -139,6 +150,34 @@ class MarketRow(msgspec.Struct, frozen=True, kw_only=True):
     """Time since the last quote; None before the first, or while the book is lost."""
 
 
+class DifferenceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line in which our books and the exchange's differ."""
+
+    wallet: Literal["spot", "futures"]
+    kind: Literal["cash", "coin", "position", "order"]
+    name: str
+    """Currency, coin, symbol, or the order's client id (its exchange id where it has none)."""
+    exchange: Decimal
+    ours: Decimal
+    unit: str
+    """The coin; `contracts`, below 0 where it is short; or `lots` that are left of an order."""
+    action: str
+    """What an operator can do about it."""
+
+
+class LatchRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One latch that keeps orders back."""
+
+    name: str
+    """What `bot rearm` calls it: `CAUSE`, or `CAUSE@SCOPE`."""
+    scope: str
+    """"" is everything."""
+    cause: str
+    state: RiskState
+    since_ns: int
+    detail: str
+
+
 class View(_Line, frozen=True, kw_only=True):
     """Everything a screen shows, at one moment."""
 
@@ -153,6 +192,8 @@ class View(_Line, frozen=True, kw_only=True):
     drawdown_pct: Decimal
     risk_state: RiskState
     risk_cause: str
+    latches: tuple[LatchRow, ...] = ()
+    """Every latch that is closed, the latest change last."""
     epoch: int
     markets: tuple[MarketRow, ...]
     positions: tuple[PositionRow, ...]
@@ -165,6 +206,10 @@ class View(_Line, frozen=True, kw_only=True):
     """frames, signals, orders, denied, fills, reconnects, …"""
     progress: tuple[int, int] | None = None
     """Events done and events in all, while a recording is played."""
+    compared: tuple[Literal["spot", "futures"], ...] = ()
+    """The wallets that were compared with the exchange's books in this session."""
+    differences: tuple[DifferenceRow, ...] = ()
+    """What came of the last comparison of each."""
 
 
 class Note(_Line, frozen=True, kw_only=True):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal
 
-from bot.control.protocol import FillRow, MarketRow, Note, OrderRow, PositionRow, View
+from bot.control.protocol import DifferenceRow, FillRow, LatchRow, MarketRow, Note, OrderRow, PositionRow, View
 from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
 from bot.core.instrument import ATOM_SCALE, Side, decimal_of
+from bot.core.latches import latch_name
 from bot.core.orders import OrderRecord, OrderState
+from bot.core.text import safe_text
 
 _PERCENT: Final = 100
+DIFFERENCE_NAME_MAX: Final = 64
 
 
 @dataclass(slots=True)
@@ -27,6 +31,25 @@ class FeedStatus:
     bad_frames: int = 0
     gaps: int = 0
     symbols: list[str] = field(default_factory=list[str])
+
+
+_WORST_FIRST: Final = ("lost", "connecting", "ended", "live")
+
+
+def together(feeds: Sequence[FeedStatus]) -> FeedStatus:
+    """Return several feeds as one: as well as the worst of them, with the sums of what was counted."""
+    if len(feeds) == 1:
+        return feeds[0]
+    worst = min(feeds, key=lambda feed: _WORST_FIRST.index(feed.state))
+    return FeedStatus(
+        state=worst.state,
+        detail=worst.detail,
+        frames=sum(feed.frames for feed in feeds),
+        reconnects=sum(feed.reconnects for feed in feeds),
+        bad_frames=sum(feed.bad_frames for feed in feeds),
+        gaps=sum(feed.gaps for feed in feeds),
+        symbols=[symbol for feed in feeds for symbol in feed.symbols],
+    )
 
 
 def money(atoms: int) -> Decimal:
@@ -58,6 +81,7 @@ def make_view(
         drawdown_pct=round(drawdown_pct, 4),
         risk_state=ledger.risk_state,
         risk_cause=ledger.risk_cause,
+        latches=tuple(_latch_row(latch) for latch in ledger.latches),
         epoch=ledger.epoch,
         markets=tuple(_market_row(keeper, symbol, now_ns) for symbol in feed.symbols),
         positions=tuple(
@@ -77,6 +101,46 @@ def make_view(
             "bad_frames": feed.bad_frames,
         },
         progress=progress,
+        compared=tuple(sorted(keeper.compared)),
+        differences=difference_rows(keeper),
+    )
+
+
+def difference_rows(keeper: Bookkeeper) -> tuple[DifferenceRow, ...]:
+    """Return where the books and the exchange's differed when they were last compared, wallet by wallet."""
+    return tuple(
+        _difference_row(keeper, wallet, difference)
+        for wallet in sorted(keeper.compared)
+        for difference in keeper.compared[wallet].differences
+    )
+
+
+def _difference_row(keeper: Bookkeeper, wallet: m.Wallet, difference: m.Difference) -> DifferenceRow:
+    is_money = difference.kind in ("cash", "coin")
+    scale = ATOM_SCALE if is_money else 0
+    name = keeper.ledger.quote if difference.kind == "cash" else safe_text(difference.name, DIFFERENCE_NAME_MAX)
+    action = "bot reconcile --apply takes the exchange's word"
+    if difference.kind == "order":
+        action = "cancel it at the exchange" if difference.theirs else "abandon it, if it stays away"
+    return DifferenceRow(
+        wallet=wallet,
+        kind=difference.kind,
+        name=name,
+        exchange=decimal_of(difference.theirs, scale),
+        ours=decimal_of(difference.ours, scale),
+        unit=name if is_money else "contracts" if difference.kind == "position" else "lots",
+        action=action,
+    )
+
+
+def _latch_row(latch: m.RiskStateChanged) -> LatchRow:
+    return LatchRow(
+        name=latch_name(latch),
+        scope=latch.scope,
+        cause=latch.cause,
+        state=latch.state,
+        since_ns=latch.ts_ns,
+        detail=latch.detail,
     )
 
 
@@ -141,7 +205,7 @@ def _fill_row(keeper: Bookkeeper, booked: m.FillBooked) -> FillRow:
         price=instrument.price(fill.price_ticks),
         quantity=instrument.quantity(fill.qty_lots),
         fee=decimal_of(fill.fee_atoms, ATOM_SCALE),
-        fee_currency=instrument.quote if instrument.is_fee_in_quote or fill.side is Side.SELL else instrument.base,
+        fee_currency=fill.fee_currency or instrument.fee_coin(fill.side),
         is_maker=fill.is_maker,
     )
 
@@ -156,6 +220,9 @@ def note_of(keeper: Bookkeeper, fact: m.AnyMessage) -> Note | None:
             verb = "bought" if fact.side is Side.BUY else "sold"
             price, quantity = instrument.price(fact.price_ticks), instrument.quantity(fact.qty_lots)
             text = f"{verb} {quantity:f} {fact.symbol} at {price:f} ({role})"
+            record = keeper.ledger.order(fact.client_id)
+            if record is not None and record.has_late_fill:
+                level, text = "warning", f"{text}, after its order was {record.state}"
         case m.Liquidated():
             instrument = keeper.ledger.instruments[fact.symbol]
             verb = "bought back" if fact.signed_lots > 0 else "sold"
@@ -171,7 +238,18 @@ def note_of(keeper: Bookkeeper, fact: m.AnyMessage) -> Note | None:
         case m.RiskStateChanged():
             is_good = fact.state is m.RiskState.NORMAL
             level = "info" if is_good else "warning" if fact.cause == "operator" else "error"
-            text = f"risk is {fact.state} by {fact.cause}: {fact.detail}"
+            by = f" by {fact.who}" if fact.who else ""
+            text = f"risk is {fact.state} by {latch_name(fact)}: {fact.detail}"
+            text = f"{latch_name(fact)} is open again{by}: {fact.detail}" if is_good else text
+        case m.OrderEvent() if fact.state in (OrderState.UNKNOWN, OrderState.NEVER_ACCEPTED, OrderState.ABANDONED):
+            level, text = "warning", f"order {fact.client_id} on {fact.symbol} is {fact.state}: {fact.reason}"
+        case m.AccountCompared():
+            lines = [f"{each.kind} {each.name}" for each in fact.differences]
+            level = "error" if lines else "info"
+            text = f"{fact.market} books differ: {', '.join(lines)}" if lines else f"{fact.market} books are equal"
+        case m.ExternalFlow():
+            amount = f"{money(fact.atoms):+f} {fact.currency}"
+            level, text = "warning", f"{fact.wallet} {amount} without an order of ours: {fact.reason}"
         case m.OperatorAnswered() if fact.detail:
             level, text = "warning", f"{fact.verb}: {fact.detail}"
         case m.SessionStarted():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bot.core import messages as m
-from bot.core.instrument import Instrument, Side
+from bot.core.instrument import Instrument
 
 
 class Equity:
@@ -41,10 +41,11 @@ class Equity:
         sign = fill.side.sign
         base_atoms = sign * fill.qty_lots * instrument.base_atoms_per_lot
         self.flow_atoms -= sign * instrument.notional_atoms(fill.price_ticks, fill.qty_lots)
-        if fill.side is Side.BUY and not instrument.is_fee_in_quote:
-            base_atoms -= fill.fee_atoms
-        else:
+        fee_coin = fill.fee_currency or instrument.fee_coin(fill.side)
+        if fee_coin == instrument.quote:
             self.flow_atoms -= fill.fee_atoms
+        elif fee_coin == instrument.base and not instrument.is_perp:
+            base_atoms -= fill.fee_atoms
         self.base_atoms[fill.symbol] = self.base_atoms.get(fill.symbol, 0) + base_atoms
         self._revalue(fill.symbol)
 

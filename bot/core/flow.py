@@ -73,6 +73,7 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.Liquidated: (_R, _S),
         m.OperatorAnswered: (_C,),
         m.AccountCompared: (_R,),
+        m.OperatorCommand: (_E,),  # an order that is given up
         m.ExternalFlow: (_R,),
         m.HealthReported: (_R,),
     },
@@ -87,6 +88,7 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.SessionEnded: (_P,),
         m.Tick: (_R, _P, _E),
         m.HealthReported: (_R,),
+        m.ExternalFlow: (_P,),
     },
 }
 """Speaker, then kind of message, to its readers in order."""

@@ -99,6 +99,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether both sides pay their fee in quote; otherwise a buy pays in the coin that it buys."""
         return self.is_perp or self.quote_fee_ppm > 0
 
+    def fee_coin(self, side: Side) -> str:
+        """Return the coin in which a fill pays its fee, where the exchange says no other."""
+        return self.quote if side is Side.SELL or self.is_fee_in_quote else self.base
+
     def __post_init__(self) -> None:
         if self.price_scale < 0 or self.quantity_scale < 0 or self.price_scale + self.quantity_scale > ATOM_SCALE:
             raise OffGrid(

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bot.core import messages as m
-from bot.core.approvals import Approvals
+from bot.core.approvals import NOT_SENT, Approvals
 from bot.core.chance import delay_ns, longest_ns
 from bot.core.instrument import Instrument, Side, fee_atoms
 from bot.core.ledger import Position
@@ -190,13 +190,15 @@ class PaperExchange:
                 self._instruments[message.instrument.symbol] = message.instrument
             case m.Recovered():
                 yield from self._recover(message)
+            case m.OperatorCommand():
+                pass  # an order that the bot gave up goes on at an exchange
             case _:
                 raise AssertionError(f"not routed to the executor: {message!r}")
 
     def _submit(self, submit: m.SubmitOrder) -> Iterator[m.AnyMessage]:
         refusal = "" if self._approvals is None else self._approvals.take(submit.intent, self._now_ns)
         if refusal:
-            yield self._event(_Order(submit.intent, "", 0), OrderState.REJECTED, f"not sent: {refusal}")
+            yield self._event(_Order(submit.intent, "", 0), OrderState.REJECTED, f"{NOT_SENT}: {refusal}")
             return
         self._send(submit)
         yield from self._arrive()

@@ -22,6 +22,10 @@ SECOND_NS: Final = 1_000_000_000
 
 
 Wallet = Literal["spot", "futures"]
+FillKey = tuple[str, str, str, Side]
+"""(symbol, trade_id, order_id, side)."""
+FillContent = tuple[int, int, int, str]
+"""(price_ticks, qty_lots, fee_atoms, fee_currency)."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, gc=False):
@@ -51,6 +55,9 @@ class Quote(Message, frozen=True, kw_only=True):
     bid_lots: int
     ask_ticks: int
     ask_lots: int
+    bids: Levels = ()
+    """The visible book behind it, the touch included; `()` where nobody looks at more than the touch."""
+    asks: Levels = ()
 
 
 class Depth(Message, frozen=True, kw_only=True):
@@ -148,20 +155,43 @@ class Signal(Message, frozen=True, kw_only=True):
 class DenyReason(StrEnum):
     """Why the gate refused an order. These codes are stable: operators and tests count them."""
 
+    INVALID_INTENT = "INVALID_INTENT"
     HALTED = "HALTED"
     REDUCE_ONLY = "REDUCE_ONLY"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    NOT_RECONCILED = "NOT_RECONCILED"
+    ACCOUNT_STALE = "ACCOUNT_STALE"
+    ACCOUNT_MODE = "ACCOUNT_MODE"
     NOT_LISTED = "NOT_LISTED"
     MARKET_DATA_STALE = "MARKET_DATA_STALE"
     INTENT_EXPIRED = "INTENT_EXPIRED"
     MIN_QTY = "MIN_QTY"
     MIN_NOTIONAL = "MIN_NOTIONAL"
     PRICE_COLLAR = "PRICE_COLLAR"
+    DEPTH = "DEPTH"
+    SLIPPAGE = "SLIPPAGE"
     MAX_ORDER_VALUE = "MAX_ORDER_VALUE"
+    MAX_ORDER_QTY = "MAX_ORDER_QTY"
+    SELF_CROSS = "SELF_CROSS"
+    DUPLICATE_INTENT = "DUPLICATE_INTENT"
     MAX_POSITION = "MAX_POSITION"
     MAX_GROSS = "MAX_GROSS"
+    MAX_NET = "MAX_NET"
+    MAX_STRATEGY = "MAX_STRATEGY"
+    MAX_GROUP = "MAX_GROUP"
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
+    MAX_LEVERAGE = "MAX_LEVERAGE"
+    LIQ_DISTANCE = "LIQ_DISTANCE"
+    FUNDING = "FUNDING"
+    RAMP = "RAMP"
     MAX_OPEN_ORDERS = "MAX_OPEN_ORDERS"
+    UNKNOWN_OUTSTANDING = "UNKNOWN_OUTSTANDING"
     RATE_LIMIT = "RATE_LIMIT"
+    REPEAT_THROTTLE = "REPEAT_THROTTLE"
+    REJECT_RATIO = "REJECT_RATIO"
+    OTR = "OTR"
+    MAX_TRADES = "MAX_TRADES"
+    MAX_TURNOVER = "MAX_TURNOVER"
 
 
 class RiskState(StrEnum):
@@ -204,8 +234,8 @@ class CancelRequested(Message, frozen=True, kw_only=True):
 class RiskStateChanged(Message, frozen=True, kw_only=True):
     """A breaker closed or opened the gate; `cause` is its name, `operator`, or `flatten` while all is sold.
 
-    Every (scope, cause) is a latch of its own: the state in force is the strictest of those that apply. NORMAL with a
-    cause opens this latch only; NORMAL by `operator` with the scope "" opens them all.
+    Every (scope, cause) is a latch of its own: the state in force is the strictest of those that apply. NORMAL opens
+    this latch only; in journals from before there were latches, NORMAL by `operator`, by nobody's name, opens them all.
     """
 
     state: RiskState
@@ -225,6 +255,14 @@ class EquityMarked(Message, frozen=True, kw_only=True):
     day: int
     """Days since 1970-01-01, UTC."""
     day_start_atoms: int
+    external_atoms: int = 0
+    """All quote currency that ever came from outside, as far as the baselines above are shifted by it."""
+    forgiven: tuple[str, ...] = ()
+    """The losses that were re-armed while they stood: they trip again only at their harder bound."""
+    losing_streaks: dict[str, int] = {}
+    """Strategy to the number of its latest positions that lost, one after the other."""
+    returned_ns: dict[str, tuple[int, ...]] = {}
+    """Latch (`CAUSE` or `CAUSE@SCOPE`) to when it opened by itself, within an hour of the last time."""
 
 
 OperatorVerb = Literal["halt", "reduce", "flatten", "resume", "rearm", "abandon", "adopt", "close"]
@@ -242,6 +280,10 @@ class OperatorCommand(Message, frozen=True, kw_only=True):
     subject: str = ""
     who: str = ""
     """The user that asks."""
+    equity_atoms: int | None = None
+    """What equity is, as the operator knows it: the evidence that a loss is re-armed on."""
+    is_new_baseline: bool = False
+    """The loss that is re-armed counts from here on."""
 
 
 class OperatorAnswered(Message, frozen=True, kw_only=True):
@@ -288,6 +330,10 @@ class Recovered(Message, frozen=True, kw_only=True):
     """Strategy to symbol to atoms of the base coin; only those that are not 0."""
     orders: tuple[OrderRecord, ...]
     """Every order that may still live, oldest first."""
+    unsettled: tuple[OrderRecord, ...] = ()
+    """Orders that ended while some of their fills were still to come, oldest first."""
+    external: dict[Wallet, dict[str, int]] = {}
+    """Wallet to coin, or perpetual, to atoms that are there by no order of ours: no strategy's, and not in equity."""
     entries: dict[str, dict[str, int]] = {}
     """Strategy to symbol to the price of the fill that opened what it holds."""
     costs: dict[str, int] = {}
@@ -343,11 +389,13 @@ class AccountCompared(Message, frozen=True, kw_only=True):
 class ExternalFlow(Message, frozen=True, kw_only=True):
     """Money or coins came or went without an order of ours: a deposit, a transfer, an operator's trade; journalled.
 
-    Of the quote currency it changes cash, and shifts the baselines of the breakers; coins belong to no strategy.
+    Of the quote currency it changes cash, and shifts the baselines of the breakers; coins belong to no strategy. An
+    operator's trade in a perpetual is a flow too.
     """
 
     wallet: Wallet
     currency: str
+    """A coin; or the symbol of a perpetual, whose position changed by `atoms` of the base coin."""
     atoms: int
     reason: str
     who: str = ""
@@ -429,14 +477,20 @@ class Fill(Message, frozen=True, kw_only=True):
     price_ticks: int
     qty_lots: int
     fee_atoms: int
-    """In quote atoms where `Instrument.is_fee_in_quote`. Elsewhere the exchange takes its fee out of what is received:
-    a buy's is in base atoms, a sell's in quote atoms."""
+    """Below 0 where the exchange paid us."""
     is_maker: bool
+    fee_currency: str = ""
+    """The coin of the fee, where it is not `Instrument.fee_coin`: out of what is received, or in quote."""
 
     @property
-    def key(self) -> tuple[str, str, str, Side]:
+    def key(self) -> FillKey:
         """Return the full name of this fill: both sides of a self-trade share a trade id."""
         return self.symbol, self.trade_id, self.order_id, self.side
+
+    @property
+    def content(self) -> FillContent:
+        """Return what a repetition of this fill must say again."""
+        return self.price_ticks, self.qty_lots, self.fee_atoms, self.fee_currency
 
 
 class FundingPaid(Message, frozen=True, kw_only=True):
@@ -460,7 +514,8 @@ class Liquidated(Message, frozen=True, kw_only=True):
     fee_atoms: int
     """In quote."""
     cash_atoms: int = 0
-    """Cash after it: set by persistence."""
+    """Cash after it: set by persistence, like the next."""
+    futures_cash_atoms: int | None = None
 
 
 AnyMessage = (

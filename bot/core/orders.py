@@ -48,8 +48,9 @@ class OrderState(StrEnum):
 
 S = OrderState
 _ENDS_OF_LIVING: Final = frozenset({S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.EXPIRED, S.ABANDONED})
-_REFUSALS: Final = frozenset({S.REJECTED, S.FAILED, S.NEVER_ACCEPTED})
-FINAL: Final = _ENDS_OF_LIVING | _REFUSALS
+REFUSALS: Final = frozenset({S.REJECTED, S.FAILED, S.NEVER_ACCEPTED})
+"""The ends of orders that never worked: nothing of them can be filled."""
+FINAL: Final = _ENDS_OF_LIVING | REFUSALS
 
 FOLLOWS: Final[dict[OrderState, frozenset[OrderState]]] = {
     # A fast market can fill an order before its acceptance reaches us. Only doubt leads to NEVER_ACCEPTED.
@@ -109,14 +110,25 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
     submitted_ns: int
     is_cancel_requested: bool = False
     order_id: str = ""
+    reported_lots: int = 0
+    """Filled so far, as the exchange says; above `filled_lots` while some of its fills are still to come."""
+    has_late_fill: bool = False
+    """A fill was booked beyond what the exchange said at the order's end."""
 
     @property
     def leaves_lots(self) -> int:
         """Return what is still to be filled."""
         return self.intent.qty_lots - self.filled_lots
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether every fill that the exchange told of is booked."""
+        return self.filled_lots >= self.reported_lots
+
 
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_TO_PYTHON: Final = str.maketrans(_BASE32, "0123456789abcdefghijklmnopqrstuv")
+"""Our digits to those that Python reads; a million ids are read when a long journal is."""
 _EPOCH_DIGITS: Final = 4
 _NUMBER_DIGITS: Final = 7
 
@@ -135,9 +147,7 @@ def order_number(client_id: str) -> tuple[int, int] | None:
     """Return the (epoch, number) that `client_id` was made of, or None if it is not of our making."""
     if len(client_id) != 1 + _EPOCH_DIGITS + _NUMBER_DIGITS or client_id[0] != "b" or client_id.strip(_BASE32):
         return None
-    value = 0
-    for digit in client_id[1:]:
-        value = value << 5 | _BASE32.index(digit)
+    value = int(client_id[1:].translate(_TO_PYTHON), 32)
     return value >> 5 * _NUMBER_DIGITS, value & 32**_NUMBER_DIGITS - 1
 
 

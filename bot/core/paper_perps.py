@@ -72,8 +72,10 @@ class PaperPerps:
     ) -> list[m.Liquidated]:
         """Return the end of every perpetual position, where cash and open profit no longer hold the maintenance margin.
 
-        Nothing is closed while one of them has no mark.
+        Nothing is closed while one of them has no mark, or something that an earlier session held is not listed yet.
         """
+        if any(symbol not in instruments for symbol in positions):
+            return []
         held = [symbol for symbol in positions if instruments[symbol].is_perp and positions[symbol].base_atoms]
         if not held or any(symbol not in self._marks for symbol in held):
             return []

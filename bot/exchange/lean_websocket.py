@@ -38,6 +38,7 @@ from bot.exchange.transport import (
     HANDSHAKE_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     REASON_LENGTH_MAX,
+    OpenTcp,
     Stream,
     checked_url,
     connect,
@@ -209,12 +210,13 @@ async def open_lean_websocket(
     connect_timeout_s: float,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
     user_agent: str = "",
+    open_tcp: OpenTcp | None = None,
 ) -> AsyncGenerator[LeanWebSocket]:
     """Open a WebSocket as `transport.open_websocket` does; it raises what that raises."""
     parts = checked_url(url, "ws")
     address = f"{parts.scheme}://{parts.netloc}"
     deadline = trio.current_time() + connect_timeout_s
-    stream = await connect(parts, address, deadline)
+    stream = await connect(parts, address, deadline, open_tcp)
     try:
         try:
             with trio.fail_at(deadline):

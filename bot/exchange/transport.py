@@ -226,7 +226,15 @@ class _NoCookies(CookieJar):
 class Http:
     """A client of one HTTP/1.1 server; made by `open_http`. Callers may be cancelled at any time."""
 
-    def __init__(self, base_url: str, timeout: httpx.Timeout, total_s: float, user_agent: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        timeout: httpx.Timeout,
+        total_s: float,
+        user_agent: str,
+        transport: Callable[[], httpx.AsyncBaseTransport] | None,
+    ) -> None:
+        self._transport = transport
         self._base_url = base_url
         self._timeout = timeout
         self._total_s = total_s
@@ -330,6 +338,7 @@ class Http:
             http2=False,
             trust_env=False,
             follow_redirects=False,
+            transport=None if self._transport is None else self._transport(),
         )
 
     async def _outcome(self, client: httpx.AsyncClient, request: _Request) -> outcome.Outcome[Response]:
@@ -353,12 +362,18 @@ class Http:
 
 @asynccontextmanager
 async def open_http(
-    base_url: str, *, connect_timeout_s: float, request_timeout_s: float, user_agent: str
+    base_url: str,
+    *,
+    connect_timeout_s: float,
+    request_timeout_s: float,
+    user_agent: str,
+    transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
 ) -> AsyncGenerator[Http]:
     """Open a client of the server at `base_url`; connections are made when needed.
 
     A silent server is given up after `request_timeout_s`. One that keeps dripping is cut off after that plus
-    the time that connecting may take (TCP and TLS, `connect_timeout_s` each).
+    the time that connecting may take (TCP and TLS, `connect_timeout_s` each). `transport` makes what carries the
+    requests of one client, in the place of sockets.
 
     Raises:
         SettingsError: `base_url` is not https://, nor http:// on a loopback host.
@@ -366,7 +381,7 @@ async def open_http(
     """
     checked_url(base_url, "http")
     timeout = httpx.Timeout(request_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s)
-    http = Http(base_url, timeout, request_timeout_s + 2 * connect_timeout_s, user_agent)
+    http = Http(base_url, timeout, request_timeout_s + 2 * connect_timeout_s, user_agent, transport)
     body_error: BaseException | None = None
     async with trio.open_nursery() as nursery:
         for waiting in [http.waiting] * LANES + [http.urgent_waiting] * URGENT_LANES:
@@ -464,7 +479,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 class Stream(trio.abc.Stream):
     """A TCP or TLS stream that remembers how it failed, and ends a handshake that will never be answered."""
 
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], address: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, address: str) -> None:
         self.address = address
         self.failure: BaseException | None = None
         self.is_ended = False
@@ -518,6 +533,10 @@ class Stream(trio.abc.Stream):
         self.failure = self.failure or failure
         if self._handshake is not None:
             self._handshake.cancel()
+
+
+OpenTcp = Callable[[str, int], Awaitable[trio.abc.Stream]]
+"""Opens a TCP connection to (host, port); raises OSError."""
 
 
 class WebSocket:
@@ -584,10 +603,12 @@ async def open_websocket(
     connect_timeout_s: float,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
     user_agent: str = "",
+    open_tcp: OpenTcp | None = None,
 ) -> AsyncGenerator[WebSocket]:
     """Open a WebSocket: address, TCP, TLS and handshake within `connect_timeout_s`.
 
-    Leaving says goodbye, for at most `CLOSE_TIMEOUT_S`; leaving by an exception or cancelled does not.
+    Leaving says goodbye, for at most `CLOSE_TIMEOUT_S`; leaving by an exception or cancelled does not. `open_tcp` opens
+    the connection in the place of trio.
 
     Raises:
         SettingsError: `url` is not wss://, nor ws:// on a loopback host.
@@ -598,7 +619,7 @@ async def open_websocket(
     parts = checked_url(url, "ws")
     address = f"{parts.scheme}://{parts.netloc}"
     deadline = trio.current_time() + connect_timeout_s
-    stream = await connect(parts, address, deadline)
+    stream = await connect(parts, address, deadline, open_tcp)
     body_error: BaseException | None = None
     refusals: list[Exception] = []
     try:
@@ -620,7 +641,7 @@ async def open_websocket(
         raise body_error
 
 
-async def connect(parts: SplitResult, address: str, deadline: float) -> Stream:
+async def connect(parts: SplitResult, address: str, deadline: float, open_tcp: OpenTcp | None = None) -> Stream:
     """Open a TCP connection, with TLS where `parts` asks for it, by `deadline` of trio's clock.
 
     Raises:
@@ -628,9 +649,10 @@ async def connect(parts: SplitResult, address: str, deadline: float) -> Stream:
 
     """
     host = parts.hostname or ""
+    opener = open_tcp or trio.open_tcp_stream
     try:
         with trio.fail_at(deadline):
-            stream = await trio.open_tcp_stream(host, parts.port or (80 if parts.scheme == "ws" else 443))
+            stream = await opener(host, parts.port or (80 if parts.scheme == "ws" else 443))
             return Stream(stream if parts.scheme == "ws" else await _encrypt(stream, host), address)
     except (OSError, trio.BrokenResourceError) as error:
         raise ConnectionLost(f"{address}: {_words(_root(error))}") from error
@@ -638,7 +660,7 @@ async def connect(parts: SplitResult, address: str, deadline: float) -> Stream:
         raise ConnectionLost(f"{address}: no connection in time") from late
 
 
-async def _encrypt(stream: trio.SocketStream, host: str) -> trio.SSLStream[trio.SocketStream]:
+async def _encrypt(stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
     encrypted = trio.SSLStream(stream, tls_context(), server_hostname=host, https_compatible=True)
     try:
         await encrypted.do_handshake()

@@ -10,7 +10,7 @@ import msgspec
 from bot.core.ledger import Ledger
 from bot.core.messages import Journalled
 from bot.errors import JournalError
-from bot.storage.base import Record
+from bot.storage.base import Record, collector_paused
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Journalled)
@@ -40,6 +40,7 @@ def facts(records: Iterable[Record]) -> Iterator[Journalled]:
 def replay(records: Iterable[Record]) -> Ledger:
     """Return the ledger that `records` add up to. Raises as `facts` does."""
     ledger = Ledger()
-    for fact in facts(records):
-        ledger.apply(fact)
+    with collector_paused():
+        for fact in facts(records):
+            ledger.apply(fact)
     return ledger

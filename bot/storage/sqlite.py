@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from bot.errors import JournalError
-from bot.storage.base import GENESIS, Head, Record, sealed, verified
+from bot.storage.base import GENESIS, Head, Record, collector_paused, sealed, verified
 
 if TYPE_CHECKING:  # a reader needs neither, and they cost half of its start
     import aiosqlite
@@ -43,6 +43,8 @@ class SqliteJournal:
         self._portal = portal
         self._connection: aiosqlite.Connection | None = connection
         self._head: Head = 0, GENESIS
+        self._loaded: list[Record] | None = None
+        """What was read when the file was opened, until somebody asks for it."""
         self._failure = ""
         self._is_busy = False
 
@@ -54,12 +56,22 @@ class SqliteJournal:
     async def load(self) -> list[Record]:
         """Return every record, oldest first, verified. Raises JournalError when the journal is damaged."""
         connection = self._open_connection()
-        with _as_journal_error(self._path, "cannot be read"):
+        if self._loaded is not None:
+            import trio
+
+            await trio.lowlevel.checkpoint()
+            records, self._loaded = self._loaded, None
+            return records
+        with _as_journal_error(self._path, "cannot be read"), collector_paused():
             rows, highest = await self._portal.run(_select_all, connection)
-        records = _checked(rows, highest, self._path)
+            records = _checked(rows, highest, self._path)
         if records:
             self._head = records[-1].seq, records[-1].digest
         return records
+
+    async def verify(self) -> None:
+        """Read and verify every record, and keep them for the first `load`. Raises as `load` does."""
+        self._loaded = await self.load()
 
     async def append(self, payloads: Sequence[tuple[int, bytes]]) -> bytes:
         """Write every (ts_ns, payload) in one transaction, and return the last digest once it is on the disk.
@@ -70,6 +82,7 @@ class SqliteJournal:
 
         await trio.lowlevel.checkpoint_if_cancelled()
         connection = self._open_connection()
+        self._loaded = None
         assert not self._is_busy, "a journal has one owner"
         records = sealed(self._head, payloads)
         if not records:
@@ -123,7 +136,7 @@ async def open_sqlite_journal(path: Path, portal: AsyncioPortal) -> AsyncGenerat
     assert connection is not None  # a scope that nobody cancels lets nothing slip
     journal = SqliteJournal(path, portal, connection)
     try:
-        await journal.load()
+        await journal.verify()
         yield journal
     finally:
         await journal.aclose()
@@ -148,9 +161,8 @@ def read_sqlite_journal(path: Path) -> list[Record]:
         application_id = _number(connection.execute("PRAGMA application_id").fetchone())
         version = _number(connection.execute("PRAGMA user_version").fetchone())
         if _is_made_by_us(path, application_id, version) and version:
-            rows = connection.execute(_SELECT).fetchall()
             highest = connection.execute(_SELECT_HIGHEST).fetchone()
-            return _checked(rows, _number(highest), path)
+            return _checked(connection.execute(_SELECT), _number(highest), path)
     return []
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from bot.core.messages import Bar
+from bot.core.messages import Bar, ExecutionStyle
 
 
 class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -27,6 +27,10 @@ class StrategySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Markets to trade; empty: all of `exchange.symbols`."""
     is_passive: bool = False
     """True: enter and leave with limit orders at the touch; False: with market orders."""
+    execution: ExecutionStyle = "now"
+    """How positions are reached: at once, as a `twap` in slices, or as a `chase` at the touch."""
+    execution_time: str = "10m"
+    """Over how long, for `twap` and `chase`."""
 
 
 class Strategy(ABC):

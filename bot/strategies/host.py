@@ -35,6 +35,8 @@ class StrategyHost:
                         self.seat_strategy(name, symbol, own, made)
                     else:
                         self.seat_definition(name, symbol, made, symbols)
+                    if own.execution != "now":
+                        self._seats[name, symbol].set_style(own.execution, duration_ns(own.execution_time))
 
     def seat_strategy(self, name: str, symbol: str, settings: AnyStrategySettings, strategy: Strategy) -> Seat:
         """Seat a strategy on a symbol, fresh."""

@@ -75,6 +75,8 @@ class Seat(ABC):
         self.name = name
         self.symbol = symbol
         self.wish = Wish()
+        self._style: m.ExecutionStyle = "now"
+        self._style_ns = 0
         self._instruments = instruments
         self._purse = purse
 
@@ -107,6 +109,10 @@ class Seat(ABC):
     def hear(self, bar: m.Bar) -> None:
         """Take the next bar of another symbol that it watches."""
 
+    def set_style(self, style: m.ExecutionStyle, style_ns: int) -> None:
+        """Reach positions in this way from now on, over `style_ns`."""
+        self._style, self._style_ns = style, style_ns
+
     def signal(self, ts_ns: int, price_ticks: int) -> m.Signal:
         """Return its wish as a message."""
         target, number, amount, limit, stop, profit = self.wish
@@ -122,6 +128,8 @@ class Seat(ABC):
             limit_ticks=limit,
             stop_ticks=stop,
             profit_ticks=profit,
+            style=self._style,
+            style_ns=self._style_ns,
         )
 
     @property

@@ -6,6 +6,7 @@ It decides nothing. It can hang, crash or be killed, and the daemon does not not
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,10 +20,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Key
 from textual.screen import ModalScreen
-from textual.widgets import Button, Footer, Static
+from textual.widget import Widget
+from textual.widgets import Button, Footer, Input, Static
 
 from bot.control.paths import socket_path
-from bot.control.protocol import Answer, Hello, Lost, Note, Reply, Research, Verb, View
+from bot.control.protocol import EQUITY_PATTERN, Answer, Hello, Lost, Note, Reply, Research, Verb, View
 from bot.core.text import safe_text
 from bot.tui import format as fmt
 from bot.tui.client import DaemonLink, Disconnected
@@ -32,6 +34,7 @@ from bot.tui.panels import (
     Counters,
     EquityChart,
     Header,
+    LatchPanel,
     LogPanel,
     PlayedBar,
     ResearchBar,
@@ -47,6 +50,7 @@ REPAINT_S: Final = 0.25
 SILENT_MS_MAX: Final = 5000
 """A connected daemon that said nothing for longer is suspected, and the screen says so."""
 TOAST_LENGTH_MAX: Final = 200
+ANSWER_LENGTH_MAX: Final = 100
 RESEARCH_MAX: Final = 16
 """Works shown at once; a daemon has no more clients."""
 
@@ -101,13 +105,22 @@ class Dialog(ModalScreen[str]):
         with Vertical(id="dialog"):
             yield Static(self._title, markup=False, id="dialog-title")
             yield Static(self._text, markup=False, id="dialog-text")
-            with Horizontal(id="dialog-buttons"):
-                for choice in self._choices:
-                    yield Button(f"{choice.label} ({choice.key})", id=f"choice-{choice.key}")
+            yield from self.compose_answer()
+
+    def compose_answer(self) -> ComposeResult:
+        """Lay out what it is answered with."""
+        with Horizontal(id="dialog-buttons"):
+            for choice in self._choices:
+                yield Button(f"{choice.label} ({choice.key})", id=f"choice-{choice.key}")
 
     def on_mount(self) -> None:
-        """Put the focus on the safe choice."""
-        self.query_one(f"#choice-{self._choices[-1].key}", Button).focus()
+        """Put the focus where an answer is given first."""
+        self.first.focus()
+
+    @property
+    def first(self) -> Widget:
+        """Return what has the focus first: the safe choice."""
+        return self.query_one(f"#choice-{self._choices[-1].key}", Button)
 
     def on_key(self, event: Key) -> None:
         """Take the key of a choice for its button."""
@@ -128,19 +141,45 @@ class Dialog(ModalScreen[str]):
         self.dismiss("")
 
 
+BACK: Final = Choice("n", "Back", "")
+
+
+class Question(Dialog):
+    """A dialog that is answered in words; Enter sends them."""
+
+    def __init__(self, title: str, text: str, placeholder: str) -> None:
+        super().__init__(title, text, [BACK])
+        self._input = Input(placeholder=placeholder, max_length=ANSWER_LENGTH_MAX, id="dialog-answer")
+
+    def compose_answer(self) -> ComposeResult:
+        """Lay the line to type in above the button."""
+        yield self._input
+        yield from super().compose_answer()
+
+    @property
+    def first(self) -> Widget:
+        """Return what has the focus first: the line to type in."""
+        return self._input
+
+    @on(Input.Submitted)
+    def answer(self, submitted: Input.Submitted) -> None:
+        """Answer with what was typed."""
+        self.dismiss(submitted.value.strip())
+
+
 HELP: Final = """\
+K   kill: halt and cancel everything, or sell everything too (asks first)
 h   halt: let no order through, cancel what works
 r   reduce only: let through what makes positions smaller
 f   flatten: cancel what works, close what is held (asks first)
 e   resume: let orders through again (asks first)
+a   re-arm: open one latch that a breaker closed (asks for its name)
 d   detach: leave this screen, the bot goes on
 s   stop: end the bot (asks first)
 q   quit: asks whether to detach or to stop
 
 Tab goes from panel to panel, the arrow keys and Page Up/Down scroll one.
 Times are UTC. Gains have ▲ and +, losses ▼ and -."""
-
-BACK: Final = Choice("n", "Back", "")
 
 
 class TradingScreen(App[ScreenResult]):
@@ -154,9 +193,11 @@ class TradingScreen(App[ScreenResult]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012 - a ClassVar of Textual's
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h", "halt", "halt", tooltip="Let no order through"),
+        Binding("K", "kill", "kill", show=False, tooltip="Halt and cancel everything, or sell everything too"),
         Binding("r", "reduce", "reduce only", tooltip="Let through only what makes positions smaller"),
         Binding("f", "flatten", "flatten", tooltip="Cancel what works and close what is held"),
         Binding("e", "resume", "resume", tooltip="Let orders through again"),
+        Binding("a", "rearm", "re-arm", show=False, tooltip="Open one latch that a breaker closed"),
         Binding("d", "detach", "detach", tooltip="Leave this screen; the bot goes on"),
         Binding("s", "stop", "stop", tooltip="End the bot"),
         Binding("q", "quit", "quit", tooltip="Leave: detach or stop"),
@@ -180,6 +221,7 @@ class TradingScreen(App[ScreenResult]):
         self._ribbon = Ribbon(id="ribbon")
         self._played = PlayedBar(id="played")
         self._research = ResearchBar(id="research")
+        self._latches = LatchPanel(id="latches")
         self._board = Vertical(id="board")
         self._equity = EquityChart(id="equity", classes="panel")
         self._positions = TablePanel("Positions", "no open positions", id="positions")
@@ -209,6 +251,7 @@ class TradingScreen(App[ScreenResult]):
         yield self._ribbon
         yield self._played
         yield self._research
+        yield self._latches
         with self._board:
             with Horizontal(id="columns"):
                 with Vertical(id="left"):
@@ -310,6 +353,7 @@ class TradingScreen(App[ScreenResult]):
     def _show(self, view: View) -> None:
         self._header.view = self._ribbon.view = self._counters.view = self._equity.view = view
         self._played.progress = view.progress
+        self._latches.show(view.latches)
         self._positions.show(position_columns(view.positions, view.quote_currency))
         self._orders.show(order_columns(view.orders, view.ts_ns))
         self._fills.show(fill_columns(view.fills))
@@ -329,8 +373,8 @@ class TradingScreen(App[ScreenResult]):
 
     # --- what is asked
 
-    def _send(self, verb: Verb) -> None:
-        command_id = self._link.send(verb)
+    def _send(self, verb: Verb, *, subject: str = "", equity: str = "", is_new_baseline: bool = False) -> None:
+        command_id = self._link.send(verb, subject=subject, equity=equity, is_new_baseline=is_new_baseline)
         if command_id is None:
             self._say(f"{verb}: not sent, there is no daemon", is_ok=False)
             return
@@ -348,6 +392,25 @@ class TradingScreen(App[ScreenResult]):
         """Let no order through; not asked twice, as it only makes things safer."""
         self._send("halt")
 
+    def action_kill(self) -> None:
+        """Stop everything, after the question how far."""
+
+        def answered(value: str | None) -> None:
+            if value == "halt":
+                self._send("halt")
+            elif value == "flatten":
+                self._send("flatten")
+
+        orders = len(self._view.orders) if self._view else 0
+        held = len(self._view.positions) if self._view else 0
+        text = (
+            f"Halt: cancels every working order ({orders} now) and lets nothing through.\n"
+            f"Flatten: cancels them and closes what is held ({held} now), at the market's price.\n"
+            "If the bot does not answer: `bot kill` in a terminal needs no bot."
+        )
+        choices = [Choice("h", "Halt", "halt"), Choice("f", "Flatten", "flatten"), BACK]
+        self.push_screen(Dialog("Kill?", text, choices), answered)
+
     def action_reduce(self) -> None:
         """Let through only what makes positions smaller."""
         self._send("reduce")
@@ -364,6 +427,27 @@ class TradingScreen(App[ScreenResult]):
         cause = f" ({self._view.risk_cause})" if self._view and self._view.risk_cause else ""
         text = f"Lets new orders through again. Now: {state}{cause}."
         self._confirm("resume", "Resume?", safe_text(text, TOAST_LENGTH_MAX))
+
+    def action_rearm(self) -> None:
+        """Open one latch, once its name was typed; a loss wants what equity is as well."""
+        latches = self._view.latches if self._view else ()
+        lines = [f"{latch.state.replace('_', ' ')} by {latch.name}: {latch.detail}" for latch in latches]
+        text = "\n".join(safe_text(text, ANSWER_LENGTH_MAX) for text in lines) or "No latch is closed."
+        words = "Type its name; after a loss also what equity is now, and `new` to count the loss from here on."
+        self.push_screen(
+            Question("Re-arm one latch?", f"{text}\n\n{words}", "CAUSE[@SCOPE] [EQUITY] [new]"), self._rearm
+        )
+
+    def _rearm(self, answer: str | None) -> None:
+        subject, *more = (answer or "").split() or [""]
+        if not subject:
+            return
+        is_new_baseline = "new" in more
+        numbers = [word for word in more if word != "new"]
+        if len(numbers) > 1 or any(not re.match(EQUITY_PATTERN, word) for word in numbers):
+            self._say(f"rearm: {' '.join(numbers)} is not what equity is", is_ok=False)
+            return
+        self._send("rearm", subject=subject, equity="".join(numbers), is_new_baseline=is_new_baseline)
 
     def action_stop(self) -> None:
         """End the daemon, after a question."""

@@ -48,11 +48,13 @@ class DaemonLink:
         """Return whether a command could be sent now."""
         return self._writer is not None
 
-    def send(self, verb: Verb) -> str | None:
+    def send(self, verb: Verb, *, subject: str = "", equity: str = "", is_new_baseline: bool = False) -> str | None:
         """Send `verb`; return the name that its reply will carry, or None while there is no daemon."""
         if self._writer is None or self._writer.is_closing():
             return None
-        command = Command(id=os.urandom(8).hex(), verb=verb)
+        command = Command(
+            id=os.urandom(8).hex(), verb=verb, subject=subject, equity=equity, is_new_baseline=is_new_baseline
+        )
         self._writer.write(encode(command))
         return command.id
 

@@ -18,7 +18,7 @@ from textual.reactive import reactive
 from textual.style import Style
 from textual.widget import Widget
 
-from bot.control.protocol import FillRow, Hello, MarketRow, Note, OrderRow, PositionRow, Research, View
+from bot.control.protocol import FillRow, Hello, LatchRow, MarketRow, Note, OrderRow, PositionRow, Research, View
 from bot.core.instrument import Side
 from bot.core.messages import RiskState
 from bot.core.text import safe_text
@@ -31,6 +31,11 @@ _CHART_LABEL_WIDTH: Final = 12
 _WIDE: Final = 110
 _LEFT_S_MAX: Final = 1e7
 _SPACE: Final = Cell("   ")
+_RISK_MARKS: Final = {
+    RiskState.NORMAL: ("●", Tone.GAIN),
+    RiskState.REDUCE_ONLY: ("◐", Tone.WARNING),
+    RiskState.HALTED: ("■", Tone.ERROR),
+}
 
 
 class Painted(Widget):
@@ -107,11 +112,7 @@ class Header(Painted):
         return spread(self._risk(self.view), self._feed(self.view), width)
 
     def _risk(self, view: View) -> list[Cell]:
-        mark, tone = {
-            RiskState.NORMAL: ("●", Tone.GAIN),
-            RiskState.REDUCE_ONLY: ("◐", Tone.WARNING),
-            RiskState.HALTED: ("■", Tone.ERROR),
-        }[view.risk_state]
+        mark, tone = _RISK_MARKS[view.risk_state]
         cells = [Cell("Risk ", Tone.FAINT), Cell(f"{mark} {view.risk_state.replace('_', ' ')}", tone)]
         return [*cells, safe_cell(f" {view.risk_cause}", tone)] if view.risk_cause else cells
 
@@ -456,6 +457,53 @@ def _note_cells(note: Note) -> list[Cell]:
     }[note.level]
     text = safe_text(note.text, LOG_TEXT_MAX)
     return [Cell(f"{fmt.clock(note.ts_ns)} ", Tone.FAINT), Cell(f"{mark} ", tone), Cell(text, tone)]
+
+
+# --- latches
+
+
+class LatchLines(Painted):
+    """What keeps orders back, the latest change at the bottom."""
+
+    rows: reactive[tuple[LatchRow, ...]] = reactive((), layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Return a line for each latch."""
+        return len(self.rows)
+
+    def render(self) -> Content:
+        """Return one line for each latch: how far, for what and where, since when, why."""
+        return Content("\n").join([self.paint(_latch_cells(row)) for row in self.rows])
+
+
+class LatchPanel(VerticalScroll):
+    """Every latch that is closed; not there while none is."""
+
+    def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own name for it
+        super().__init__(id=id, classes="panel")
+        self._lines = LatchLines()
+        self.display = False
+
+    def compose(self) -> ComposeResult:
+        """Hold the lines."""
+        yield self._lines
+
+    def show(self, rows: tuple[LatchRow, ...]) -> None:
+        """Show `rows`, or nothing where there are none."""
+        self._lines.rows = rows
+        self.display = bool(rows)
+        self.border_title = f"Latches {len(rows)} (a: re-arm one)"
+
+
+def _latch_cells(row: LatchRow) -> list[Cell]:
+    mark, tone = _RISK_MARKS[row.state]
+    return [
+        Cell(f"{mark} {row.state.replace('_', ' ')} ", tone),
+        safe_cell(row.cause, Tone.STRONG),
+        safe_cell(f" {row.scope or 'everything'}"),
+        Cell(f" since {fmt.moment(row.since_ns)} ", Tone.FAINT),
+        Cell(safe_text(row.detail, LOG_TEXT_MAX), tone),
+    ]
 
 
 # --- cells

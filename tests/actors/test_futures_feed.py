@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 import trio
@@ -25,6 +28,7 @@ from bot.exchange.simulated.server import open_exchange
 from tests.exchange.poloniex.futures_samples import envelope, instrument_row
 from tests.exchange.simulated.builders import BTC, START_NS
 from tests.exchange.simulated.futures_builders import PERP
+from tests.support.cli import Bench
 
 
 class Listening(Office):
@@ -108,3 +112,33 @@ def test_F66_the_sizes_of_a_futures_book_are_contracts() -> None:
 def test_a_contract_whose_steps_are_no_powers_of_ten_is_not_held(change: dict[str, str], words: str) -> None:
     with pytest.raises(OffGrid, match=words):
         perpetual(decode_instrument(envelope(instrument_row(**change))))
+
+
+BOTH = """
+[exchange]
+symbols = ["BTC_USDT", "BTC_USDT_PERP"]
+[strategies.coins]
+kind = "crossover"
+timeframe = "1s"
+fast = 2
+slow = 4
+notional = 500
+symbols = ["BTC_USDT"]
+[strategies.contracts]
+kind = "crossover"
+timeframe = "1s"
+fast = 2
+slow = 4
+notional = 500
+symbols = ["BTC_USDT_PERP"]
+"""
+
+
+def test_coins_and_contracts_are_traded_in_one_run(tmp_path: Path) -> None:
+    (tmp_path / "both.toml").write_text(BOTH)
+    run = ("run", "--headless", "--json", "--exchange", "simulated", "--speed", "20", "--for", "6s")
+    result = json.loads(Bench(tmp_path).run(*run, "--config", tmp_path / "both.toml").stdout)
+    assert set(result["positions"]) == {"BTC_USDT", "BTC_USDT_PERP"}
+    assert result["reconnects"] == 0
+    contracts = result["positions"]["BTC_USDT_PERP"]
+    assert float(contracts["quantity"]) * 1000 % 1 < 1e-9  # one contract is a thousandth of a coin

@@ -16,7 +16,7 @@ from bot.core import messages as m
 from bot.core.approvals import Approvals
 from bot.core.flow import Stage
 from bot.core.instrument import ATOMS, Instrument, Side
-from bot.core.orders import OrderIntent, OrderState, client_id
+from bot.core.orders import OrderIntent, OrderRecord, OrderState, client_id
 from bot.core.secret import Secret
 from bot.exchange.live.desk import LiveDesk
 from bot.exchange.network import INTERNET
@@ -32,6 +32,21 @@ from tests.exchange.simulated.builders import BTC, START_NS
 from tests.exchange.simulated.futures_builders import PERP
 
 S = OrderState
+
+
+def recovered(*orders: OrderRecord, ts_ns: int = START_NS, epoch: int = 1) -> m.Recovered:
+    """Return what a journal says that knows some orders."""
+    return m.Recovered(
+        ts_ns=ts_ns,
+        epoch=epoch,
+        quote="USDT",
+        cash_atoms=0,
+        holdings={},
+        orders=orders,
+        risk_state=m.RiskState.NORMAL,
+        risk_cause="",
+        equity=None,
+    )
 
 
 class Listening(Office):
@@ -144,6 +159,7 @@ async def rigged(
         clock = WallClock(START_NS)
         for instrument in rig.instruments.values():
             rig.post(m.InstrumentListed(ts_ns=START_NS, instrument=instrument))
+        rig.post(recovered(ts_ns=START_NS))
 
         async def run() -> None:
             await run_live(

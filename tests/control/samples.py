@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bot.control.protocol import FillRow, Hello, MarketRow, OrderRow, PositionRow, Research, View
+from bot.control.protocol import FillRow, Hello, LatchRow, MarketRow, OrderRow, PositionRow, Research, View
 from bot.core.instrument import Side
 from bot.core.messages import SECOND_NS, RiskState
 from bot.core.orders import OrderState
@@ -68,6 +68,18 @@ def fill(**changes: Any) -> FillRow:
         fee=Decimal("0.00001"),
         fee_currency="BTC",
         is_maker=True,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def latch(**changes: Any) -> LatchRow:
+    base = LatchRow(
+        name="drawdown",
+        scope="",
+        cause="drawdown",
+        state=RiskState.HALTED,
+        since_ns=NOW_NS - 60 * SECOND_NS,
+        detail="drawdown 1250 bps >= 1200 bps",
     )
     return msgspec.structs.replace(base, **changes)
 

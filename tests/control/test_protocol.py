@@ -24,14 +24,22 @@ from bot.control.protocol import (
     encode,
 )
 from bot.errors import BadReply
-from tests.control.samples import NOW_NS, busy_view, hello, research, view
+from tests.control.samples import NOW_NS, busy_view, hello, latch, research, view
 
-REQUESTS: list[Request] = [Attach(), Status(), Command(id="a1", verb="halt"), Command(id="", verb="stop"), research()]
+REARM = Command(id="a1", verb="rearm", subject="drawdown", equity="-9874.50", is_new_baseline=True)
+REQUESTS: list[Request] = [
+    Attach(),
+    Status(),
+    Command(id="a1", verb="halt"),
+    Command(id="", verb="stop"),
+    REARM,
+    research(),
+]
 ANSWERS: list[Answer] = [
     hello(),
     view(),
     view(equity=None, day_pnl=None, progress=(3, 9)),
-    busy_view(),
+    busy_view(latches=(latch(),)),
     Note(ts_ns=NOW_NS, level="warning", text="connection lost"),
     Lost(count=12),
     Reply(id="a1", is_ok=True, text="HALTED"),
@@ -121,3 +129,12 @@ def _decodes_or_is_refused(line: bytes) -> None:
         return
     assert isinstance(decoded, get_args(Request))
     assert decode_request(encode(decoded)) == decoded
+
+
+@pytest.mark.parametrize(
+    "equity", ["NaN", "Infinity", "1e9", " 1", "1,000", "+1", "1.", ".5", "1" * 16, "0." + "1" * 13]
+)
+def test_evidence_that_is_no_plain_number_is_refused(equity: str) -> None:
+    line = encode(REARM).replace(b"-9874.50", equity.encode())
+    with pytest.raises(BadReply, match="not a request"):
+        decode_request(line)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
+from bot.control.report import status_text
 from bot.control.view import FeedStatus, make_view, note_of
 from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
@@ -79,3 +81,24 @@ def test_what_the_exchange_did_to_a_position_is_noted(fact: m.AnyMessage, text: 
     note = note_of(keeper, fact)
     assert note is not None
     assert note.text == text
+
+
+def test_every_closed_latch_is_shown_with_its_name_and_reason() -> None:
+    change = m.RiskStateChanged(ts_ns=NOW_NS, state=m.RiskState.HALTED, cause="integrity", detail="doubled")
+    scoped = msgspec.structs.replace(
+        change, state=m.RiskState.REDUCE_ONLY, cause="losing_streak", scope="strategy:one", detail="6 in a row"
+    )
+    keeper = bookkeeper(change, scoped)
+    view = make_view(keeper, FeedStatus(), 0, NOW_NS, None)
+    assert [(row.name, row.scope, row.state, row.detail) for row in view.latches] == [
+        ("integrity", "", m.RiskState.HALTED, "doubled"),
+        ("losing_streak@strategy:one", "strategy:one", m.RiskState.REDUCE_ONLY, "6 in a row"),
+    ]
+    assert "latch     REDUCE_ONLY by losing_streak@strategy:one since 2023-11-14" in status_text(view)
+    opened = msgspec.structs.replace(scoped, state=m.RiskState.NORMAL, detail="re-armed", who="ada")
+    notes = [note_of(keeper, fact) for fact in (change, scoped, opened)]
+    assert [(note.level, note.text) for note in notes if note] == [
+        ("error", "risk is HALTED by integrity: doubled"),
+        ("error", "risk is REDUCE_ONLY by losing_streak@strategy:one: 6 in a row"),
+        ("info", "losing_streak@strategy:one is open again by ada: re-armed"),
+    ]

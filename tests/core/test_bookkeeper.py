@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.core import messages as m
 from bot.core.bookkeeper import HISTORY_POINTS, RECENT_FILLS
 from bot.core.instrument import ATOMS
 from bot.core.messages import SECOND_NS
-from bot.core.orders import OrderState
+from bot.core.orders import OrderState, client_id
 from tests.support.builders import (
     BTC,
     NOW_NS,
@@ -82,7 +85,8 @@ def test_refusals_are_counted_by_whose_they_are() -> None:
         ts_ns=NOW_NS, strategy="", symbol=BTC, side=INTENT.side, qty_lots=1, reason=m.DenyReason.HALTED, detail=""
     )
     keeper = bookkeeper(denied, approved(INTENT), event(INTENT, OrderState.REJECTED))
-    assert keeper.counts == {"orders": 1, "denied": 1, "fills": 0, "rejected": 1}
+    assert keeper.counts == {"orders": 1, "denied": 1, "fills": 0, "rejected": 1, "late_fills": 0}
+    assert keeper.take_pending()[0] == denied
 
 
 def test_an_answer_is_written_and_said() -> None:
@@ -145,3 +149,272 @@ def test_the_newest_fills_are_kept_for_screens() -> None:
 def test_a_message_for_somebody_else_is_a_broken_promise() -> None:
     with pytest.raises(AssertionError, match="not routed"):
         say(bookkeeper(), depth())
+
+
+# --- what the exchange says, and what is wrong with it
+
+
+def health(
+    condition: m.Condition, severity: m.RiskState, *, is_well: bool = False, scope: str = ""
+) -> m.HealthReported:
+    return m.HealthReported(ts_ns=NOW_NS, condition=condition, is_well=is_well, severity=severity, scope=scope)
+
+
+def without_detail(said: Iterable[m.AnyMessage]) -> list[m.AnyMessage]:
+    return [msgspec.structs.replace(each, detail="") if isinstance(each, m.HealthReported) else each for each in said]
+
+
+def test_F16_an_over_fill_is_booked_and_halts_its_symbol() -> None:
+    keeper = bookkeeper(approved(INTENT), fill(INTENT, 8))
+    said = say(keeper, fill(INTENT, 5, trade_id="f2"))
+    assert only(said, m.FillBooked).strategy_atoms == 13 * ATOMS
+    assert without_detail(said)[1:] == [health(m.Condition.INTEGRITY, m.RiskState.HALTED, scope=f"symbol:{BTC}")]
+    assert only(said, m.HealthReported).detail == f"order {INTENT.client_id} filled 13 lots of 10"
+
+
+@pytest.mark.parametrize("end", [OrderState.REJECTED, OrderState.FAILED, OrderState.NEVER_ACCEPTED])
+def test_a_fill_of_an_order_that_never_was_is_booked_and_halts_its_symbol(end: OrderState) -> None:
+    keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.UNKNOWN), event(INTENT, end))
+    said = say(keeper, fill(INTENT, 1))
+    assert only(said, m.FillBooked).strategy_atoms == ATOMS
+    assert without_detail(said)[1:] == [health(m.Condition.INTEGRITY, m.RiskState.HALTED, scope=f"symbol:{BTC}")]
+
+
+def test_F12_a_fill_after_a_cancel_is_counted_and_nothing_is_halted() -> None:
+    keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.CANCELED, 0))
+    assert [type(each) for each in say(keeper, fill(INTENT, 1))] == [m.FillBooked]
+    assert keeper.counts["late_fills"] == 1
+
+
+def test_a_fill_that_an_end_spoke_of_is_not_late() -> None:
+    keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.FILLED, 10), fill(INTENT, 10))
+    assert (keeper.counts["late_fills"], keeper.events["applied"]) == (0, 2)
+
+
+def test_F18_a_trade_with_two_contents_is_put_aside_and_said_once() -> None:
+    keeper = bookkeeper(approved(INTENT), fill(INTENT, 4))
+    keeper.take_pending()
+    other = fill(INTENT, 5)
+    assert without_detail(say(keeper, other, other)) == [health(m.Condition.INTEGRITY, m.RiskState.REDUCE_ONLY)]
+    assert keeper.take_pending() == []
+    assert keeper.ledger.positions[BTC].base_atoms == 4 * ATOMS
+    assert keeper.events == {"received": 3, "applied": 1, "duplicate": 0, "quarantined": 2}
+
+
+def test_F71_funding_with_two_contents_is_put_aside() -> None:
+    keeper = bookkeeper(listed(is_perp=True), funding(7))
+    assert without_detail(say(keeper, funding(8))) == [health(m.Condition.INTEGRITY, m.RiskState.REDUCE_ONLY)]
+    assert keeper.ledger.cash_atoms == (10_000 - 7) * ATOMS
+
+
+def test_the_gate_hears_what_all_news_of_an_order_come_to() -> None:
+    keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.PENDING_CANCEL, 7))
+    assert say(keeper, event(INTENT, OrderState.CANCELED, 5)) == [event(INTENT, OrderState.CANCELED, 7)]
+
+
+def some_fill(number: int, lots: int) -> m.Fill:
+    return fill(INTENT, lots, trade_id=str(number))
+
+
+def some_funding(paid: int, at: int) -> m.FundingPaid:
+    return funding(paid, at_ns=NOW_NS + at)
+
+
+def some_liquidation(at: int) -> m.Liquidated:
+    return liquidated(-1, 60, at_ns=NOW_NS + at)
+
+
+news = st.lists(
+    st.one_of(
+        st.builds(event, st.just(INTENT), st.sampled_from(OrderState), st.integers(0, 12)),
+        st.builds(some_fill, st.integers(1, 4), st.integers(1, 2)),
+        st.builds(some_funding, st.integers(1, 2), st.integers(1, 3)),
+        st.builds(some_liquidation, st.integers(1, 3)),
+    ),
+    max_size=25,
+)
+
+
+@given(news)
+def test_O10_everything_that_is_received_is_applied_known_or_put_aside(told: list[m.AnyMessage]) -> None:
+    keeper = bookkeeper(listed(is_perp=True), approved(INTENT))
+    keeper.take_pending()
+    say(keeper, *told)
+    assert keeper.events.pop("received") == len(told) == sum(keeper.events.values())
+    assert keeper.events["applied"] == len(keeper.take_pending())
+
+
+# --- reconciliation
+
+
+def seen(
+    cash: int = 10_000, living: Mapping[str, int] | None = None, market: m.Wallet = "spot", **coins: int
+) -> m.AccountSeen:
+    """Return a wallet in whole units, without positions."""
+    balances = {coin: whole * ATOMS for coin, whole in {"USDT": cash, **coins}.items()}
+    return m.AccountSeen(ts_ns=NOW_NS, market=market, balances=balances, positions={}, living=dict(living or {}))
+
+
+def compared(*differences: m.Difference, market: m.Wallet = "spot") -> m.AccountCompared:
+    return m.AccountCompared(ts_ns=NOW_NS, market=market, differences=differences)
+
+
+WELL = [
+    health(m.Condition.RECONCILIATION, m.RiskState.REDUCE_ONLY, is_well=True),
+    health(m.Condition.FOREIGN_ORDER, m.RiskState.REDUCE_ONLY, is_well=True),
+]
+CASH_DIFFERS = m.Difference(kind="cash", name="spot", ours=10_000 * ATOMS, theirs=10_005 * ATOMS)
+
+
+def command(verb: m.OperatorVerb, subject: str = "") -> m.OperatorCommand:
+    return m.OperatorCommand(ts_ns=NOW_NS, verb=verb, command_id="7", subject=subject, who="ann")
+
+
+def answer(verb: m.OperatorVerb, detail: str = "") -> m.OperatorAnswered:
+    return m.OperatorAnswered(ts_ns=NOW_NS, verb=verb, command_id="7", state=m.RiskState.NORMAL, detail=detail)
+
+
+def test_equal_books_are_said_each_time_and_written_once() -> None:
+    keeper = bookkeeper()
+    assert say(keeper, seen()) == [compared(), *WELL]
+    assert say(keeper, seen()) == [compared()]
+    assert keeper.take_pending() == [compared()]
+
+
+def test_a_difference_is_written_when_it_changes_and_makes_the_books_unwell() -> None:
+    keeper = bookkeeper(seen())
+    keeper.take_pending()
+    unwell = health(m.Condition.RECONCILIATION, m.RiskState.REDUCE_ONLY)
+    assert without_detail(say(keeper, seen(10_005))) == [compared(CASH_DIFFERS), unwell]
+    assert say(keeper, seen(10_005)) == [compared(CASH_DIFFERS)]
+    assert [type(each) for each in say(keeper, seen(10_006), seen(10_005))] == [m.AccountCompared] * 2
+    assert say(keeper, seen()) == [compared(), WELL[0]]
+    written = [len(each.differences) for each in keeper.take_pending() if isinstance(each, m.AccountCompared)]
+    assert written == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        (approved(INTENT),),
+        (approved(INTENT), event(INTENT, OrderState.UNKNOWN)),
+        (approved(INTENT), event(INTENT, OrderState.NEW, 3)),
+        (approved(INTENT), event(INTENT, OrderState.CANCELED, 3)),
+    ],
+)
+def test_books_are_not_compared_while_something_is_under_way(facts: tuple[m.AnyMessage, ...]) -> None:
+    keeper = bookkeeper(*facts)
+    assert say(keeper, seen()) == []
+    assert [type(each) for each in say(keeper, seen(0, market="futures"))][:1] == [m.AccountCompared]
+
+
+def test_one_wallet_that_differs_keeps_the_books_unwell() -> None:
+    keeper = bookkeeper(seen(10_005))
+    assert without_detail(say(keeper, seen(0, market="futures"))) == [compared(market="futures")]
+
+
+def test_F25_a_foreign_order_is_no_mistake_in_the_books_but_somebody_trades_here() -> None:
+    keeper = bookkeeper(seen())
+    said = say(keeper, seen(living={"somebody": 3}))
+    foreign = m.Difference(kind="order", name="somebody", ours=0, theirs=3)
+    assert without_detail(said) == [
+        compared(foreign),
+        health(m.Condition.FOREIGN_ORDER, m.RiskState.REDUCE_ONLY),
+    ]
+    assert only(said, m.HealthReported).detail == "order somebody: 3 there, 0 here"
+    assert say(keeper, seen()) == [compared(), WELL[1]]
+
+
+def test_F87_an_order_with_an_id_of_ours_that_we_never_made_is_another_bot_and_halts() -> None:
+    keeper = bookkeeper(seen())
+    said = say(keeper, seen(living={client_id(1, 99): 3}))
+    assert without_detail(said)[1:] == [health(m.Condition.FOREIGN_ORDER, m.RiskState.HALTED)]
+
+
+def test_F74_what_an_operator_adopts_is_written_and_the_books_are_equal() -> None:
+    keeper = bookkeeper(seen(10_005, BTC=2))
+    keeper.take_pending()
+    adopted = [
+        m.ExternalFlow(
+            ts_ns=NOW_NS,
+            wallet="spot",
+            currency=currency,
+            atoms=whole * ATOMS,
+            reason="reconciliation: the exchange's word is taken",
+            who="ann",
+        )
+        for currency, whole in (("USDT", 5), ("BTC", 2))
+    ]
+    said = say(keeper, command("adopt"))
+    assert said == [*adopted, compared(), WELL[0], answer("adopt")]
+    assert keeper.take_pending() == [*adopted, compared(), answer("adopt")]
+    assert say(keeper, seen(10_005, BTC=2)) == [compared()]
+    assert say(keeper, command("adopt")) == [answer("adopt")]
+
+
+def test_F112_a_trade_that_the_exchange_took_back_is_a_difference_and_its_operator_s_to_adopt() -> None:
+    keeper = bookkeeper(approved(INTENT), fill(INTENT, 10, 100), event(INTENT, OrderState.FILLED, 10))
+    busted = seen(10_000)  # neither paid nor received
+    assert [each.kind for each in only(say(keeper, busted), m.AccountCompared).differences] == ["cash", "coin"]
+    say(keeper, command("adopt"))
+    assert only(say(keeper, busted), m.AccountCompared).differences == ()
+    assert keeper.ledger.holdings["one"] == {BTC: 10 * ATOMS}  # no fill is taken back behind a strategy's back
+
+
+def test_orders_are_not_adopted() -> None:
+    foreign = m.Difference(kind="order", name="somebody", ours=0, theirs=3)
+    keeper = bookkeeper(seen(10_005, living={"somebody": 3}))
+    said = say(keeper, command("adopt"))
+    assert only(said, m.AccountCompared) == compared(foreign)
+    assert keeper.compared["spot"] == compared(foreign)
+
+
+def test_a_flow_that_somebody_else_knows_of_is_written_and_said() -> None:
+    keeper = bookkeeper()
+    flow = m.ExternalFlow(ts_ns=NOW_NS, wallet="spot", currency="USDT", atoms=5, reason="")
+    assert say(keeper, flow) == [flow]
+    assert (keeper.take_pending(), keeper.ledger.cash_atoms) == ([flow], 10_000 * ATOMS + 5)
+
+
+def test_nothing_is_adopted_before_a_comparison() -> None:
+    keeper = bookkeeper()
+    (said,) = say(keeper, command("adopt"))
+    assert isinstance(said, m.OperatorAnswered)
+    assert "not compared" in said.detail
+
+
+def test_an_abandoned_order_is_over_for_everybody() -> None:
+    keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.UNKNOWN, order_id=""))
+    keeper.take_pending()
+    given_up = msgspec.structs.replace(event(INTENT, OrderState.ABANDONED, order_id=""), reason="given up by ann")
+    given = command("abandon", INTENT.client_id)
+    assert say(keeper, given) == [given_up, given, answer("abandon")]
+    assert keeper.take_pending() == [given_up, answer("abandon")]
+    assert keeper.ledger.live_orders == []
+    assert only(say(keeper, command("abandon", INTENT.client_id)), m.OperatorAnswered).detail
+    # What the exchange still has of it shows when the books are compared.
+    living = only(say(keeper, seen(living={INTENT.client_id: 10})), m.AccountCompared)
+    assert living.differences == (m.Difference(kind="order", name=INTENT.client_id, ours=0, theirs=10),)
+
+
+def test_fills_that_are_owed_can_be_given_up_and_the_order_stays_what_it_was() -> None:
+    keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.CANCELED, 7), fill(INTENT, 3))
+    over, _, said = say(keeper, command("abandon", INTENT.client_id))
+    assert over == msgspec.structs.replace(event(INTENT, OrderState.CANCELED, 3), reason="given up by ann")
+    assert said == answer("abandon")
+    assert keeper.ledger.is_quiet("spot")
+
+
+@pytest.mark.parametrize(("subject", "named"), [("", "nothing"), ("nobody", "nobody")])
+def test_only_an_order_that_lives_can_be_abandoned(subject: str, named: str) -> None:
+    keeper = bookkeeper()
+    refused = answer("abandon", f"{named}: no living order has this client id")
+    assert say(keeper, command("abandon", subject)) == [refused]
+    assert keeper.take_pending() == [refused]
+
+
+@pytest.mark.parametrize("verb", ["halt", "reduce", "flatten", "resume", "rearm", "close"])
+def test_every_other_command_is_the_gate_s(verb: m.OperatorVerb) -> None:
+    keeper = bookkeeper()
+    assert say(keeper, command(verb)) == []
+    assert keeper.take_pending() == []

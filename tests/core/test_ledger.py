@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -141,12 +142,32 @@ def test_what_is_left_carries_the_rounding_of_a_cost() -> None:
     assert book.positions[BTC] == Position(base_atoms=-2 * ATOMS, cost_atoms=-6, realised_atoms=-1)
 
 
-def test_funding_is_paid_out_of_cash_once_for_each_time() -> None:
+def test_F71_funding_is_paid_out_of_cash_once_for_each_time() -> None:
     book = perp_ledger((10, 100))
     said = [funding(7), funding(7), funding(-3, at_ns=NOW_NS + 1), funding(9)]
     assert [book.apply(fact) for fact in said] == [True, False, True, False]
     assert book.cash_atoms == (10_000 - 7 + 3) * ATOMS
     assert book.positions[BTC].realised_atoms == -4 * ATOMS
+
+
+def test_F71_funding_that_was_missed_is_paid_when_it_is_heard_of() -> None:
+    book = perp_ledger((10, 100))
+    assert [book.apply(funding(paid, at_ns=NOW_NS + at)) for paid, at in ((7, 2), (5, 1), (5, 1))] == [
+        True,
+        True,
+        False,
+    ]
+    assert book.cash_atoms == (10_000 - 12) * ATOMS
+
+
+def test_a_liquidation_told_again_does_not_close_what_was_opened_since() -> None:
+    book = perp_ledger((10, 100))
+    book.apply(liquidated(-10, 60))
+    again = buy(2, number=2)
+    book.apply(approved(again))
+    book.apply(fill(again, 2))
+    assert book.apply(liquidated(-10, 60)) is False
+    assert book.positions[BTC].base_atoms == 2 * ATOMS
 
 
 def test_a_liquidation_closes_what_every_strategy_holds_of_the_symbol() -> None:
@@ -184,7 +205,7 @@ def test_an_entry_is_the_price_that_opened_what_is_held(trades: list[tuple[int, 
     assert perp_ledger(*trades).recovered(0).entries["one"].get(BTC) == entry
 
 
-def test_dust_has_no_entry_and_the_next_buy_opens_anew() -> None:
+def test_F65_dust_has_no_entry_and_the_next_buy_opens_anew() -> None:
     book = ledger(approved(buy(10)), fill(buy(10), 10, 100, fee_atoms=ATOMS // 100), approved(sell(9, number=2)))
     book.apply(fill(sell(9, number=2), 9, 120))
     assert book.positions[BTC].base_atoms == 99 * ATOMS // 100
@@ -197,7 +218,7 @@ def test_dust_has_no_entry_and_the_next_buy_opens_anew() -> None:
 # --- exactly once
 
 
-def test_a_fill_counts_once_by_its_full_name() -> None:
+def test_F17_a_fill_counts_once_by_its_full_name() -> None:
     intent = buy(10)
     book = ledger(approved(intent), fill(intent, 4))
     assert book.apply(fill(intent, 4)) is False
@@ -260,6 +281,121 @@ def test_the_same_steps_listed_again_are_no_news() -> None:
     assert book.apply(listed(qty_lots_min=2)) is True
 
 
+# --- late, early and contradicting news
+
+
+def test_F10_an_acknowledgement_after_the_end_changes_nothing() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, S.CANCELED))
+    before = state_of(book)
+    for late in (S.NEW, S.UNKNOWN, S.PARTIALLY_FILLED, S.PENDING_CANCEL, S.FILLED, S.REJECTED):
+        assert book.apply(event(intent, late, 3)) is False
+    assert state_of(book) == before
+
+
+def test_F12_a_fill_after_the_end_is_booked_and_flagged_and_the_end_stays() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, S.CANCELED, 4), fill(intent, 4))
+    known = book.order(intent.client_id)
+    assert known is not None
+    assert not known.has_late_fill  # the exchange said that it would come
+    assert isinstance(book.apply(fill(intent, 2, trade_id="f2")), m.FillBooked)
+    known = book.order(intent.client_id)
+    assert known is not None
+    assert (known.state, known.filled_lots, known.has_late_fill) == (S.CANCELED, 6, True)
+    assert book.positions[BTC].base_atoms == 6 * ATOMS
+
+
+def test_F15_a_cancelled_order_leaves_what_was_filled_less_the_fee() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), fill(intent, 4, fee_atoms=ATOMS // 250), event(intent, S.PARTIALLY_CANCELED, 4))
+    assert book.recovered(0).holdings == {"one": {BTC: 4 * ATOMS - ATOMS // 250}}
+
+
+def test_F16_an_over_fill_is_money_and_is_booked() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), fill(intent, 8), fill(intent, 5, trade_id="f2"))
+    assert book.positions[BTC].base_atoms == 13 * ATOMS
+    assert book.order(intent.client_id) == msgspec.structs.replace(book.live_orders[0], filled_lots=13)
+
+
+@pytest.mark.parametrize("change", [{"price_ticks": 101}, {"qty_lots": 5}, {"fee_atoms": 1}, {"fee_currency": "TRX"}])
+def test_F18_a_trade_told_twice_and_differently_contradicts_what_is_booked(change: dict[str, Any]) -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), fill(intent, 4))
+    other = msgspec.structs.replace(fill(intent, 4), **change)
+    assert book.apply(other) is False
+    assert book.contradicts(other)
+    assert not book.contradicts(fill(intent, 4, at_ns=NOW_NS + 1))
+    assert not book.contradicts(fill(intent, 5, trade_id="f2"))
+    assert book.positions[BTC].base_atoms == 4 * ATOMS
+
+
+def test_F18_a_funding_told_twice_and_differently_contradicts_what_is_booked() -> None:
+    book = perp_ledger((10, 100))
+    assert not book.contradicts(funding(7))
+    book.apply(funding(7))
+    assert book.contradicts(funding(8))
+    assert not book.contradicts(funding(7))
+
+
+def test_F19_an_end_is_unsettled_until_all_the_fills_that_it_speaks_of_are_booked() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, S.NEW), fill(intent, 3), event(intent, S.CANCELED, 7))
+    (owed,) = book.recovered(0).unsettled
+    assert (owed.state, owed.filled_lots, owed.reported_lots) == (S.CANCELED, 3, 7)
+    assert not book.is_quiet("spot")
+    book.apply(fill(intent, 4, trade_id="f2"))
+    assert book.recovered(0).unsettled == ()
+    assert book.is_quiet("spot")
+
+
+def test_F20_a_trade_with_an_earlier_id_is_booked_too() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), fill(intent, 4, trade_id="900"))
+    assert isinstance(book.apply(fill(intent, 3, trade_id="899")), m.FillBooked)
+
+
+def test_older_news_of_a_state_still_tells_of_fills() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, S.PENDING_CANCEL, 2))
+    assert book.apply(event(intent, S.NEW, 5)) is True
+    (record,) = book.live_orders
+    assert (record.state, record.reported_lots) == (S.PENDING_CANCEL, 5)
+
+
+def test_an_order_in_doubt_stays_whole_and_comes_back_after_a_restart() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, S.UNKNOWN, order_id=""))
+    (record,) = book.recovered(0).orders
+    assert (record.state, record.leaves_lots) == (S.UNKNOWN, 10)
+    book.apply(event(intent, S.NEVER_ACCEPTED, order_id=""))
+    assert book.recovered(0).orders == ()
+
+
+def test_fills_that_nobody_waits_for_any_more_are_late_when_they_come() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, S.CANCELED, 7), fill(intent, 3))
+    assert book.apply(event(intent, S.ABANDONED, 3)) is True
+    assert book.apply(event(intent, S.ABANDONED, 3)) is False
+    assert book.is_quiet("spot")
+    book.apply(fill(intent, 4, trade_id="f2"))
+    known = book.order(intent.client_id)
+    assert known is not None
+    assert (known.state, known.has_late_fill, known.filled_lots) == (S.CANCELED, True, 7)
+
+
+@pytest.mark.parametrize(
+    ("fact", "is_quiet"),
+    [(S.SUBMITTED, False), (S.UNKNOWN, False), (S.NEW, True), (S.PENDING_CANCEL, True), (S.REJECTED, True)],
+)
+def test_a_wallet_is_quiet_when_every_order_has_an_answer(fact: OrderState, is_quiet: bool) -> None:
+    intent = buy(10)
+    book = ledger(approved(intent), event(intent, fact))
+    assert book.is_quiet("spot") is is_quiet
+    assert book.is_quiet("futures")
+
+
 # --- orders that ended long ago
 
 
@@ -316,6 +452,135 @@ def test_what_a_session_must_know() -> None:
     assert record.is_cancel_requested
     assert (known.ts_ns, known.epoch, known.quote, known.cash_atoms) == (77, 1, "USDT", 9_600 * ATOMS)
     assert (known.risk_state, known.risk_cause, known.equity) == (m.RiskState.HALTED, "drawdown", marked)
+    assert known.latches == (changed,)
+
+
+def test_every_closed_latch_is_told_to_the_next_session_oldest_first() -> None:
+    def latch(state: m.RiskState, cause: str, scope: str = "") -> m.RiskStateChanged:
+        return m.RiskStateChanged(ts_ns=NOW_NS, state=state, cause=cause, detail="", scope=scope)
+
+    halted, reduced, normal = m.RiskState.HALTED, m.RiskState.REDUCE_ONLY, m.RiskState.NORMAL
+    here, first, second = latch(halted, "loss", f"symbol:{BTC}"), latch(reduced, "clock"), latch(reduced, "load")
+    book = ledger(second, first, here, second)
+    assert book.recovered(0).latches == (first, here, second)
+    assert book.risk_state is reduced  # what holds for one symbol is no state of everything
+    book.apply(latch(normal, "clock"))
+    assert (book.recovered(0).latches, book.risk_cause) == ((here, second), "load")
+    book.apply(latch(normal, "operator"))
+    assert (book.recovered(0).latches, book.risk_state, book.risk_cause) == ((), normal, "")
+
+
+# --- wallets
+
+PERP = "BTC_USDT_PERP"
+
+
+def wallets(*facts: m.Journalled, futures: int | None = 4_000) -> Ledger:
+    """Return a ledger of 10,000 in cash, with a spot market, a perpetual, and then `facts`."""
+    book = Ledger()
+    started = msgspec.structs.replace(session(), futures_cash_atoms=None if futures is None else futures * ATOMS)
+    for fact in (started, listed(), listed(PERP, is_perp=True), *facts):
+        book.apply(fact)
+    return book
+
+
+def flow(currency: str, whole: int, wallet: m.Wallet = "spot") -> m.ExternalFlow:
+    return m.ExternalFlow(ts_ns=NOW_NS, wallet=wallet, currency=currency, atoms=whole * ATOMS, reason="")
+
+
+def cash_of(book: Ledger) -> tuple[int, int | None]:
+    """Return all cash, and that of the futures wallet, in whole units."""
+    futures = book.futures_cash_atoms
+    return book.cash_atoms // ATOMS, None if futures is None else futures // ATOMS
+
+
+def test_each_wallet_pays_for_its_own_markets() -> None:
+    spot, perp, back = buy(2), buy(5, number=2, symbol=PERP), sell(5, number=3, symbol=PERP)
+    book = wallets(*map(approved, (spot, perp, back)), fill(spot, 2, 100))
+    assert cash_of(book) == (9_800, 4_000)
+    for fact in (fill(perp, 5, 100, fee_atoms=ATOMS), fill(back, 5, 110, fee_atoms=ATOMS)):
+        book.apply(fact)
+    assert cash_of(book) == (9_848, 4_048)
+    book.apply(funding(7, symbol=PERP))
+    assert cash_of(book) == (9_841, 4_041)
+
+
+def test_a_liquidation_is_paid_out_of_the_futures_wallet_and_takes_foreign_contracts_along() -> None:
+    perp = buy(5, symbol=PERP)
+    book = wallets(approved(perp), fill(perp, 5, 100), flow(PERP, 3, "futures"), liquidated(-5, 60, symbol=PERP))
+    assert cash_of(book) == (9_800, 3_800)
+    assert book.external["futures"] == {}
+
+
+def test_one_wallet_for_everything_has_no_part() -> None:
+    perp = buy(5, symbol=PERP)
+    book = wallets(approved(perp), fill(perp, 5, 100, fee_atoms=ATOMS), flow("USDT", 9, "futures"), futures=None)
+    assert cash_of(book) == (10_008, None)
+
+
+def test_fills_and_recoveries_tell_both_wallets() -> None:
+    perp = buy(5, symbol=PERP)
+    book = wallets(approved(perp))
+    booked = book.apply(fill(perp, 5, 100, fee_atoms=ATOMS))
+    assert isinstance(booked, m.FillBooked)
+    known = book.recovered(0)
+    assert (booked.cash_atoms, booked.futures_cash_atoms) == (known.cash_atoms, known.futures_cash_atoms)
+    assert cash_of(book) == (9_999, 3_999)
+
+
+def test_F74_a_deposit_is_cash_and_a_coin_that_came_is_nobody_s() -> None:
+    book = wallets(flow("USDT", 100), flow("USDT", -30, "futures"), flow("BTC", 2), flow("TRX", 1), flow("TRX", -1))
+    assert cash_of(book) == (10_070, 3_970)
+    known = book.recovered(0)
+    assert (known.holdings, known.external) == ({}, {"spot": {"BTC": 2 * ATOMS}})
+
+
+def test_F74_baselines_are_recovered_with_what_came_from_outside_since_they_were_marked() -> None:
+    marked = m.EquityMarked(ts_ns=1, equity_atoms=50, peak_atoms=60, day=7, day_start_atoms=40, external_atoms=0)
+    book = wallets(flow("USDT", 1), flow("BTC", 1), marked)
+    assert book.recovered(0).equity == m.EquityMarked(
+        ts_ns=1,
+        equity_atoms=50 + ATOMS,
+        peak_atoms=60 + ATOMS,
+        day=7,
+        day_start_atoms=40 + ATOMS,
+        external_atoms=ATOMS,
+    )
+    book.apply(msgspec.structs.replace(marked, external_atoms=ATOMS))
+    assert book.recovered(0).equity == msgspec.structs.replace(marked, external_atoms=ATOMS)
+
+
+@pytest.mark.parametrize(
+    ("fee_currency", "cash", "coins", "external"),
+    [
+        ("", -1_000, 9, {}),
+        ("BTC", -1_000, 9, {}),
+        ("USDT", -1_001, 10, {}),
+        ("TRX", -1_000, 10, {"TRX": -ATOMS}),
+    ],
+)
+def test_F64_a_fee_is_taken_from_the_coin_that_it_is_in(
+    fee_currency: str, cash: int, coins: int, external: dict[str, int]
+) -> None:
+    intent = buy(10)
+    book = wallets(
+        approved(intent), msgspec.structs.replace(fill(intent, 10, fee_atoms=ATOMS), fee_currency=fee_currency)
+    )
+    assert (book.cash_atoms, book.positions[BTC].base_atoms) == ((10_000 + cash) * ATOMS, coins * ATOMS)
+    assert book.external["spot"] == external
+
+
+def test_F64_a_perpetual_s_fee_in_its_base_coin_is_a_third_coin_of_the_futures_wallet() -> None:
+    intent = buy(10, symbol=PERP)
+    book = wallets(approved(intent), msgspec.structs.replace(fill(intent, 10, fee_atoms=ATOMS), fee_currency="BTC"))
+    assert cash_of(book) == (10_000, 4_000)
+    assert (book.external["futures"], book.positions[PERP].base_atoms) == ({"BTC": -ATOMS}, 10 * ATOMS)
+
+
+def test_F64_a_rebate_is_a_fee_below_nothing() -> None:
+    intent = buy(10)
+    rebate = msgspec.structs.replace(fill(intent, 10, fee_atoms=-ATOMS), fee_currency="USDT")
+    assert wallets(approved(intent), rebate).cash_atoms == 9_001 * ATOMS
 
 
 # --- laws
@@ -408,3 +673,170 @@ def test_equity_is_cash_and_positions_and_money_only_moves(
     value = book.instruments[BTC].value_atoms(base, mark)
     equity = book.cash_atoms + value
     assert equity == 10**6 * ATOMS + position.realised_atoms + value - position.cost_atoms
+
+
+trades = st.lists(
+    st.tuples(
+        st.sampled_from([BTC, ETH, PERP]),
+        st.sampled_from(Side),
+        st.integers(1, 9),
+        st.integers(50, 150),
+        st.integers(-5, 20),
+        st.sampled_from(["", "BTC", "ETH", "USDT", "TRX"]),
+        st.sampled_from(["fill", "fill", "fill", "fill twice", "funding", "flow"]),
+    ),
+    max_size=30,
+)
+Trade = tuple[str, Side, int, int, int, str, str]
+MARKETS = {BTC: {}, ETH: {"quote_fee_ppm": 2_000}, PERP: {"is_perp": True}}
+STOCK = 1_000
+"""Coins of each spot market to begin with, so that nothing is sold that is not there."""
+
+
+def traded(script: list[Trade]) -> tuple[Ledger, list[m.Fill], dict[str, int], dict[str, int]]:
+    """Return a ledger that went through `script`; its fills; and beside it what each coin and each fund moved.
+
+    Coins are `COIN` of the spot wallet and `futures:COIN`; perpetuals are followed in flow form: their whole notional
+    leaves the wallet, and `futures:USDT` is cash less what open positions cost.
+    """
+    book = wallets(*(listed(symbol, **steps) for symbol, steps in MARKETS.items()))
+    moved, funds = {"USDT": 6_000 * ATOMS, "futures:USDT": 4_000 * ATOMS}, dict[str, int]()
+    fills: list[m.Fill] = []
+
+    def move(coin: str, atoms: int) -> None:
+        moved[coin] = moved.get(coin, 0) + atoms
+
+    first = [(symbol, Side.BUY, STOCK, 1, 0, "", "fill") for symbol in (BTC, ETH)]
+    for number, (symbol, side, lots, price, fee, fee_currency, verb) in enumerate([*first, *script], start=1):
+        wallet, place = ("futures", "futures:") if symbol == PERP else ("spot", "")
+        if verb == "flow":
+            coin = fee_currency or "TRX"
+            book.apply(flow(coin, fee, wallet))
+            move(f"{place}{coin}", fee * ATOMS)
+            continue
+        if verb == "funding":
+            for _ in range(2):
+                book.apply(funding(fee, symbol=PERP, at_ns=NOW_NS + number))
+            move("futures:USDT", -fee * ATOMS)
+            funds[PERP] = funds.get(PERP, 0) - fee * ATOMS
+            continue
+        intent = (
+            buy(lots, number=number, symbol=symbol) if side is Side.BUY else sell(lots, number=number, symbol=symbol)
+        )
+        done = msgspec.structs.replace(
+            fill(intent, lots, price, fee_atoms=fee * ATOMS // 100, trade_id=str(number)), fee_currency=fee_currency
+        )
+        book.apply(approved(intent))
+        for _ in range(1 + (verb == "fill twice")):
+            book.apply(done)
+        fills.append(done)
+        base = symbol.partition("_")[0]
+        coin = fee_currency or ("USDT" if side is Side.SELL or symbol != BTC else "BTC")
+        if symbol != PERP:
+            move(base, side.sign * lots * ATOMS)
+        move(f"{place}USDT", -side.sign * lots * price * ATOMS)
+        move(f"{place}{coin}", -done.fee_atoms)
+    return book, fills, moved, funds
+
+
+@given(trades)
+def test_L1_every_coin_is_what_it_was_and_what_moved(script: list[Trade]) -> None:
+    book, _, moved, _ = traded(script)
+    spot = {"USDT": book.cash_atoms - (book.futures_cash_atoms or 0)}
+    for coin in ("BTC", "ETH", "TRX"):
+        position = book.positions.get(f"{coin}_USDT", Position())
+        spot[coin] = position.base_atoms + book.external["spot"].get(coin, 0)
+    assert spot == {coin: moved.get(coin, 0) for coin in spot}
+    assert book.external["futures"] == {
+        coin: moved[f"futures:{coin}"] for coin in ("BTC", "ETH", "TRX") if moved.get(f"futures:{coin}")
+    }
+
+
+@given(trades)
+def test_L3_a_perpetual_is_the_sum_of_its_fills_and_a_reduction_leaves_its_average_price(script: list[Trade]) -> None:
+    _, fills, _, _ = traded(script)
+    instrument = listed(PERP, is_perp=True).instrument
+    position, lots = Position(), 0
+    for each in fills:
+        if each.symbol != PERP:
+            continue
+        before = replace(position)
+        position.book(instrument, each.side, each.price_ticks, each.qty_lots, each.fee_atoms, each.fee_currency)
+        lots_before, lots = lots, lots + each.side.sign * each.qty_lots
+        assert position.base_atoms == lots * ATOMS
+        if lots == 0:
+            assert position.cost_atoms == 0
+        elif lots * lots_before > 0 and abs(lots) < abs(lots_before):  # to the atom in which a share is rounded
+            assert abs(position.cost_atoms * lots_before - before.cost_atoms * lots) < abs(lots_before)
+        elif lots * lots_before <= 0:  # opened, or turned round: all of it at this price
+            assert position.cost_atoms == lots * each.price_ticks * ATOMS
+
+
+@given(trades, st.integers(1, 1_000))
+def test_L4_equity_gains_only_what_prices_fees_funding_and_flows_say(script: list[Trade], mark: int) -> None:
+    book, _, moved, _ = traded(script)
+    perp = book.positions.get(PERP, Position())
+    instrument = book.instruments[PERP]
+    futures = (book.futures_cash_atoms or 0) - perp.cost_atoms + instrument.value_atoms(perp.base_atoms, mark)
+    assert futures == moved["futures:USDT"] + perp.base_atoms * mark
+    spot = sum(book.positions[symbol].base_atoms * mark for symbol in (BTC, ETH))
+    assert book.cash_atoms - (book.futures_cash_atoms or 0) + spot == moved["USDT"] + spot
+    assert book.cash_atoms == moved["USDT"] + moved["futures:USDT"] + perp.cost_atoms
+
+
+@given(trades)
+def test_L7_the_profit_of_a_symbol_is_made_of_its_own_fills_and_funding(script: list[Trade]) -> None:
+    book, fills, _, funds = traded(script)
+    for symbol, position in book.positions.items():
+        alone = Position(realised_atoms=funds.get(symbol, 0))
+        for each in fills:
+            if each.symbol == symbol:
+                instrument = book.instruments[symbol]
+                alone.book(instrument, each.side, each.price_ticks, each.qty_lots, each.fee_atoms, each.fee_currency)
+        assert position == alone
+
+
+@given(trades)
+def test_L5_funding_is_kept_by_its_time_however_often_it_is_told(script: list[Trade]) -> None:
+    book, _, _, funds = traded(script)
+    again = [fact for fact in script if fact[-1] == "funding"]
+    before = state_of(book)
+    for number, fact in enumerate([*([None] * 2), *script], start=1):
+        if fact is not None and fact[-1] == "funding":
+            assert book.apply(funding(fact[4], symbol=PERP, at_ns=NOW_NS + number)) is False
+    assert state_of(book) == before
+    assert funds.get(PERP, 0) == -sum(fact[4] for fact in again) * ATOMS
+
+
+reports = st.lists(
+    st.one_of(
+        st.tuples(st.just("event"), st.sampled_from(OrderState), st.integers(0, 12)),
+        st.tuples(st.just("fill"), st.integers(1, 6), st.integers(1, 4)),
+    ),
+    max_size=25,
+)
+
+
+@given(reports)
+def test_in_any_order_of_news_an_end_stays_fills_only_grow_and_each_counts_once(script: list[Any]) -> None:
+    intent = buy(10)
+    book = ledger(approved(intent))
+    booked: dict[str, int] = {}
+    for kind, first, second in script:
+        before = book.order(intent.client_id)
+        assert before is not None
+        if kind == "event":
+            book.apply(event(intent, first, second))
+        else:
+            said = book.apply(fill(intent, second, trade_id=str(first)))
+            assert isinstance(said, m.FillBooked) is (str(first) not in booked)
+            booked.setdefault(str(first), second)
+        after = book.order(intent.client_id)
+        assert after is not None
+        assert after.state is before.state or not before.state.is_final
+        assert after.filled_lots == sum(booked.values())
+        assert after.reported_lots >= before.reported_lots or first is S.ABANDONED
+        is_living, is_owed = not after.state.is_final, after.state.is_final and not after.is_settled
+        assert [order.intent for order in book.live_orders] == [intent] * is_living
+        assert [order.intent for order in book.unsettled_orders] == [intent] * is_owed
+    assert book.positions.get(BTC, Position()).base_atoms == sum(booked.values()) * ATOMS

@@ -20,6 +20,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.simulation.disk import Disk, DiskJournal
+from actors.simulation.draws import Latency, generator
+from actors.simulation.outages import Outages
 from bot.errors import JournalError
 from bot.storage.base import GENESIS, Journal, Record, seal, sealed, verified
 from bot.storage.memory import MemoryJournal
@@ -37,10 +40,18 @@ async def sqlite_journal(path: Path) -> AsyncGenerator[Journal, None]:
         yield journal
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "simulated disk"])
 def open_journal(request: pytest.FixtureRequest, tmp_path: Path) -> OpenJournal:
     if request.param == "sqlite":
         return lambda: sqlite_journal(tmp_path / "state" / "journal.db")
+    if request.param == "simulated disk":
+        disk = Disk(Latency(median_ms=0.2, p99_ms=0.5), Outages((), 1), generator(1, "disk"))
+
+        @asynccontextmanager
+        async def disk_journal() -> AsyncGenerator[Journal, None]:
+            yield DiskJournal(disk)
+
+        return disk_journal
     kept: list[Record] = []
 
     @asynccontextmanager

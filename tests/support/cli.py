@@ -65,7 +65,7 @@ class Bench:
     def result(self, *arguments: str | Path, timeout_s: float = 60) -> dict[str, Any]:
         """Run a command that must succeed; return the object that it prints."""
         done = self.run(*arguments, timeout_s=timeout_s)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr + done.stdout
         return json.loads(done.stdout, parse_float=Decimal)
 
     def wait_ready(self, process: subprocess.Popen[str], timeout_s: float = 30) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from bot.control.protocol import Answer, Lost, Note, Reply
+from bot.control.protocol import Answer, Command, Lost, Note, Reply
 from bot.core.messages import RiskState
 from bot.tui.app import Dialog, ScreenResult, TradingScreen
-from tests.control.samples import NOW_NS, busy_view, fill, hello, market, order, position, research, view
+from tests.control.samples import NOW_NS, busy_view, fill, hello, latch, market, order, position, research, view
 from tests.tui.fake_daemon import FakeDaemon
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -56,6 +56,12 @@ class Screen:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
+
+
+def only_command(daemon: FakeDaemon) -> Command:
+    """Return the one command that the daemon was sent."""
+    (sent,) = [request for request in daemon.asked if isinstance(request, Command)]
+    return sent
 
 
 Check = Callable[[Screen], Awaitable[None]]
@@ -219,6 +225,86 @@ def test_what_is_not_is_asked_first(key: str, verb: str, answer: list[str], is_s
         await screen.press("h")
         await screen.until(lambda: "halt" in screen.daemon.verbs)
         assert screen.daemon.verbs == ([verb, "halt"] if is_sent else ["halt"])
+
+    run(tmp_path, check)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verb"),
+    [(["h"], "halt"), (["f"], "flatten"), (["n"], ""), (["escape"], ""), (["enter"], "")],
+)
+def test_the_kill_key_asks_how_far_and_does_nothing_by_mistake(answer: list[str], verb: str, tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press("K")
+        await screen.asks()
+        assert screen.daemon.verbs == []
+        await screen.press(*answer)
+        await screen.until(lambda: not isinstance(screen.app.screen, Dialog))
+        await screen.press("r")
+        await screen.until(lambda: "reduce" in screen.daemon.verbs)
+        assert screen.daemon.verbs == ([verb, "reduce"] if verb else ["reduce"])
+
+    run(tmp_path, check)
+
+
+def test_every_latch_is_shown_while_it_is_closed(tmp_path: Path) -> None:
+    scoped = latch(
+        name="losing_streak@strategy:\x1b[31mone",
+        scope="strategy:\x1b[31mone",
+        cause="losing_streak",
+        state=RiskState.REDUCE_ONLY,
+        detail="[b]6 in a row",
+    )
+
+    async def check(screen: Screen) -> None:
+        assert "Latches" not in screen.text
+        screen.daemon.show(view(latches=(latch(), scoped)))
+        await screen.shows("Latches 2", "■ HALTED drawdown everything since 2026-01-02 03:03:05 UTC", "1250 bps")
+        await screen.shows("◐ REDUCE ONLY losing_streak strategy:[31mone since", "[b]6 in a row")
+        screen.daemon.show(view())
+        await screen.until(lambda: "Latches" not in screen.text)
+
+    run(tmp_path, check, size=LARGE)
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("cancels", ("cancels", "", False)),
+        ("drawdown 9874.50", ("drawdown", "9874.50", False)),
+        ("losing_streak@strategy:one", ("losing_streak@strategy:one", "", False)),
+        ("daily_loss 9874 new", ("daily_loss", "9874", True)),
+        ("daily_loss new 9874", ("daily_loss", "9874", True)),
+    ],
+)
+def test_F101_a_latch_is_rearmed_by_typing_its_name(typed: str, asked: tuple[str, str, bool], tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        screen.daemon.show(view(latches=(latch(),)))
+        await screen.shows("Latches 1")
+        await screen.press("a")
+        await screen.asks()
+        await screen.shows("HALTED by drawdown: drawdown 1250 bps", "CAUSE[@SCOPE]")
+        for letter in typed:
+            await screen.press("space" if letter == " " else letter)
+        await screen.press("enter")
+        await screen.until(lambda: screen.daemon.verbs == ["rearm"])
+        sent = only_command(screen.daemon)
+        assert (sent.subject, sent.equity, sent.is_new_baseline) == asked
+        await screen.shows("rearm: done")
+
+    run(tmp_path, check)
+
+
+@pytest.mark.parametrize("keys", [["escape"], ["enter"], ["tab", "n"], ["x", "space", "1", "e", "5", "enter"]])
+def test_nothing_is_rearmed_by_accident(keys: list[str], tmp_path: Path) -> None:
+    async def check(screen: Screen) -> None:
+        await screen.press("a")
+        await screen.asks()
+        await screen.shows("No latch is closed.")
+        await screen.press(*keys)
+        await screen.until(lambda: not isinstance(screen.app.screen, Dialog))
+        await screen.press("h")
+        await screen.until(lambda: screen.daemon.verbs == ["halt"])
 
     run(tmp_path, check)
 

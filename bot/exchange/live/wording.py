@@ -12,7 +12,16 @@ from bot.exchange.poloniex import spot_wire as sw
 from bot.exchange.poloniex.outcome import Market
 from bot.exchange.poloniex.private_state import OrderChanged, spot_rest_order
 
-_ENDS: Final = {"CANCELED": OrderState.CANCELED, "FAILED": OrderState.FAILED, "EXPIRED": OrderState.EXPIRED}
+_STATES: Final = {
+    "PENDING_NEW": OrderState.NEW,
+    "TRIGGERED": OrderState.NEW,
+    "PENDING_CANCEL": OrderState.PENDING_CANCEL,
+    "CANCELED": OrderState.CANCELED,
+    "REJECTED": OrderState.REJECTED,
+    "EXPIRED": OrderState.EXPIRED,
+    "FAILED": OrderState.FAILED,
+}
+"""What a conditional order is called, as long as it has not become another one."""
 
 
 def spot_order(intent: OrderIntent, instrument: Instrument) -> sw.NewOrder:
@@ -86,14 +95,16 @@ def protective_report(row: sw.SmartOrderRow) -> OrderChanged:
     """
     if row.triggered_order is not None:
         return spot_rest_order(row.triggered_order)
+    if row.state not in _STATES:
+        raise ValueError(f"{row.state!r} is no state of a conditional order that we know")
     return OrderChanged(
         market=Market.SPOT,
         symbol=row.symbol,
-        order_id=row.id,
-        client_id=row.client_order_id or "",
+        order_id=str(row.id),
+        client_id=str(row.client_order_id or ""),
         side=row.side,
         order_type=row.type,
-        state=_ENDS.get(row.state, OrderState.NEW),
+        state=_STATES[row.state],
         price=None,
         quantity=row.quantity or Decimal(0),
         filled_quantity=Decimal(0),

@@ -362,7 +362,14 @@ def _quote(symbol: str, book: Book, now_ns: int) -> tuple[m.AnyMessage, ...]:
     return (
         m.Depth(ts_ns=now_ns, symbol=symbol, bids=bids, asks=asks),
         m.Quote(
-            ts_ns=now_ns, symbol=symbol, bid_ticks=bid_ticks, bid_lots=bid_lots, ask_ticks=ask_ticks, ask_lots=ask_lots
+            ts_ns=now_ns,
+            symbol=symbol,
+            bid_ticks=bid_ticks,
+            bid_lots=bid_lots,
+            ask_ticks=ask_ticks,
+            ask_lots=ask_lots,
+            bids=bids,
+            asks=asks,
         ),
     )
 

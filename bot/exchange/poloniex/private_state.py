@@ -258,8 +258,8 @@ def spot_rest_order(row: sw.OrderRow) -> OrderChanged:
     return OrderChanged(
         market=Market.SPOT,
         symbol=row.symbol,
-        order_id=row.id,
-        client_id=row.client_order_id or "",
+        order_id=str(row.id),  # plain text: what is written down knows no kinds of it
+        client_id=str(row.client_order_id or ""),
         side=row.side,
         order_type=row.type,
         state=OrderState.NEW if row.state == "PENDING_NEW" else OrderState(row.state),
@@ -278,9 +278,9 @@ def spot_rest_fill(row: sw.TradeRow) -> Filled:
     return Filled(
         market=Market.SPOT,
         symbol=row.symbol,
-        order_id=row.order_id,
-        client_id=row.client_order_id or "",
-        trade_id=row.id,
+        order_id=str(row.order_id),
+        client_id=str(row.client_order_id or ""),
+        trade_id=str(row.id),
         side=row.side,
         price=row.price,
         quantity=row.quantity,

@@ -21,6 +21,8 @@ JUMP_MS_MAX: Final = 500
 """How far the wall clock may move against the monotonic one before the offset counts as unknown."""
 MEASURE_EVERY_S: Final = 30.0
 MS_NS: Final = 1_000_000
+WALL_NS: Final[trio.lowlevel.RunVar[Callable[[], int]]] = trio.lowlevel.RunVar("wall_ns", time.time_ns)
+"""The machine's own clock in this trio run, nanoseconds since 1970; a simulated machine has one of its own."""
 
 
 class RoundTrip(NamedTuple):
@@ -53,8 +55,8 @@ def median_reading(trips: Sequence[RoundTrip]) -> Reading:
 class ServerClock:
     """The exchange's clock as seen from here.
 
-    `server_time_ms` asks the exchange. The wall clock may jump: the offset then counts as unknown until it is
-    measured again, because the monotonic clock has not jumped with it.
+    `server_time_ms` asks the exchange; `wall_ns` is asked in the place of `WALL_NS`. The wall clock may jump: the
+    offset then counts as unknown until it is measured again, because the monotonic clock has not jumped with it.
     """
 
     def __init__(
@@ -62,11 +64,11 @@ class ServerClock:
         server_time_ms: Callable[[], Awaitable[int]],
         *,
         offset_ms_max: float = OFFSET_MS_MAX,
-        wall_ns: Callable[[], int] = time.time_ns,
+        wall_ns: Callable[[], int] | None = None,
     ) -> None:
         self._server_time_ms = server_time_ms
         self._offset_ms_max = offset_ms_max
-        self._wall_ns = wall_ns
+        self._given_wall_ns = wall_ns
         self._lock = trio.Lock()
         self._reading: Reading | None = None
         self._epoch_ms = 0.0
@@ -123,6 +125,9 @@ class ServerClock:
                 f"not to {self._offset_ms_max:g} ms: the way to it is too slow"
             )
         return int(self._wall_ns() / MS_NS + reading.offset_ms)
+
+    def _wall_ns(self) -> int:
+        return (self._given_wall_ns or WALL_NS.get())()
 
     def _epoch_now_ms(self) -> float:
         return self._wall_ns() / MS_NS - trio.current_time() * 1e3

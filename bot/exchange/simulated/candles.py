@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, NamedTuple
 
 from bot.exchange.simulated.events import MarketTrade
@@ -99,11 +101,12 @@ class Candle:
 class CandleSeries:
     """The candles of one market and interval, oldest first; a time without trades has none."""
 
-    __slots__ = ("candles", "interval")
+    __slots__ = ("_ended", "candles", "interval")
 
     def __init__(self, interval: Interval) -> None:
         self.interval = interval
         self.candles: deque[Candle] = deque(maxlen=CANDLES_KEPT)
+        self._ended: _Ended | None = None
 
     def add(self, trade: MarketTrade, amount: int) -> Candle | None:
         """Count a trade; return the candle that it ended, if it began a new one."""
@@ -114,6 +117,18 @@ class CandleSeries:
             candle = Candle(*self.interval.span_ns(trade.ts_ns), price, price, price, price)
             self.candles.append(candle)
         candle.add(trade, amount)
+        return ended
+
+    def ended_since(self, start_ns: int) -> _Ended | None:
+        """Return what the candles that began at `start_ns` or later add up to without the newest; None without any.
+
+        It is remembered: a day is asked for with every trade, and its ended minutes change once a minute.
+        """
+        ended, last = self._ended, self.candles[-2] if len(self.candles) > 1 else None
+        if last is None or last.start_ns < start_ns:
+            return None
+        if ended is None or ended.last is not last or not ended.left_out_ns < start_ns <= ended.first_ns:
+            ended = self._ended = _added_up(self, start_ns)
         return ended
 
 
@@ -141,16 +156,60 @@ class Day(NamedTuple):
 def day_of(minutes: CandleSeries, now_ns: int, quiet_ticks: int) -> Day:
     """Return the 24 hours until `now_ns`; where nothing was traded, every price is `quiet_ticks`."""
     start_ns = now_ns - DAY_NS
-    candles = list(_since(minutes, start_ns))
-    if not candles:
-        last_ticks = minutes.candles[-1].close_ticks if minutes.candles else quiet_ticks
+    newest = minutes.candles[-1] if minutes.candles else None
+    if newest is None or newest.start_ns < start_ns:
+        last_ticks = quiet_ticks if newest is None else newest.close_ticks
         return Day(start_ns, last_ticks, last_ticks, last_ticks, last_ticks, 0, 0, 0)
+    ended = minutes.ended_since(start_ns)
+    if ended is None:
+        return Day(
+            start_ns=start_ns,
+            open_ticks=newest.open_ticks,
+            high_ticks=newest.high_ticks,
+            low_ticks=newest.low_ticks,
+            close_ticks=newest.close_ticks,
+            qty_lots=newest.qty_lots,
+            amount=newest.amount,
+            trade_count=newest.trade_count,
+        )
     return Day(
         start_ns=start_ns,
+        open_ticks=ended.open_ticks,
+        high_ticks=max(ended.high_ticks, newest.high_ticks),
+        low_ticks=min(ended.low_ticks, newest.low_ticks),
+        close_ticks=newest.close_ticks,
+        qty_lots=ended.qty_lots + newest.qty_lots,
+        amount=ended.amount + newest.amount,
+        trade_count=ended.trade_count + newest.trade_count,
+    )
+
+
+class _Ended(NamedTuple):
+    """Candles in a row, all ended, and what they add up to."""
+
+    last: Candle
+    first_ns: int
+    left_out_ns: float
+    """When the newest one began that is too old."""
+    open_ticks: int
+    high_ticks: int
+    low_ticks: int
+    qty_lots: int
+    amount: int
+    trade_count: int
+
+
+def _added_up(series: CandleSeries, start_ns: int) -> _Ended:
+    """Return what all candles since `start_ns` but the newest add up to; there is at least one."""
+    candles = list(islice(_since(series, start_ns), 1, None))
+    too_old = len(series.candles) - len(candles) - 2
+    return _Ended(
+        last=candles[0],
+        first_ns=candles[-1].start_ns,
+        left_out_ns=series.candles[too_old].start_ns if too_old >= 0 else -math.inf,
         open_ticks=candles[-1].open_ticks,
         high_ticks=max(candle.high_ticks for candle in candles),
         low_ticks=min(candle.low_ticks for candle in candles),
-        close_ticks=candles[0].close_ticks,
         qty_lots=sum(candle.qty_lots for candle in candles),
         amount=sum(candle.amount for candle in candles),
         trade_count=sum(candle.trade_count for candle in candles),

@@ -1,16 +1,15 @@
-"""One WebSocket connection of the simulated exchange: its session, its socket, and the frames that wait for it."""
+"""One WebSocket connection of the simulated exchange: its session, its end, and the frames that wait for it."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 from hypercorn.typing import ASGISendCallable
 
-from bot.exchange.simulated.fault_wire import break_stream
 from bot.exchange.simulated.injector import End, FrameLine
 from bot.exchange.simulated.ports import SessionPort
 
@@ -35,8 +34,40 @@ class Late:
     due_s: float
 
 
+class Frames(Protocol):
+    """Frames on their way to one client. Putting never waits."""
+
+    def __len__(self) -> int:
+        """Return how many have not been taken yet."""
+        ...
+
+    def put(self, frames: Iterable[bytes | Late]) -> None:
+        """Add frames at the end; what comes after the close goes nowhere."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Let the connection be closed after the frames that wait; only the first close counts."""
+        ...
+
+    def close_early(self, code: int, reason: str) -> None:
+        """Let the connection be closed after the frame that is being sent."""
+        ...
+
+    def end(self) -> None:
+        """The connection is gone: forget everything, and let everybody go who waits."""
+        ...
+
+    async def wait_empty(self) -> None:
+        """Wait until every frame has been taken."""
+        ...
+
+    async def wait_room(self) -> None:
+        """Wait while too many frames have not been taken."""
+        ...
+
+
 class FrameQueue:
-    """Frames that wait for one connection. Putting never waits; a frame leaves only when it has been sent."""
+    """Frames that wait for one connection's socket. A frame leaves only when it has been sent."""
 
     def __init__(self) -> None:
         self._waiting: deque[bytes | Late | _Close] = deque()
@@ -107,15 +138,16 @@ class Connection:
     """One WebSocket connection."""
 
     session: SessionPort
-    stream: trio.SocketStream
     line: FrameLine
     """What faults make of its frames, where there are any."""
-    queue: FrameQueue = field(default_factory=FrameQueue)
+    breaks: Callable[[bool], None]
+    """Ends it without a word; told whether with a reset."""
+    queue: Frames
     gone: trio.Event = field(default_factory=trio.Event)
 
     def abort(self, *, is_reset: bool = False) -> None:
         """Drop the connection now, even while a frame is being sent into a full socket."""
-        break_stream(self.stream, is_reset=is_reset)
+        self.breaks(is_reset)
         self.queue.end()
 
     def fall(self, end: End) -> None:

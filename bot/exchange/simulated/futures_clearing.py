@@ -231,7 +231,7 @@ class Clearing:
 
     def margin_for(self, position: Position, leverage: int) -> int:
         """Return how much margin an isolated position lacks for a leverage, at its average price; 0 if none."""
-        value = position.average_atoms * position.size
+        value = abs(position.cost_atoms)
         needed = position.contract.initial_margin_atoms(value, leverage)
         return max(needed - position.margin_atoms, 0) if position.is_isolated else 0
 

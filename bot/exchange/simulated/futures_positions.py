@@ -1,8 +1,8 @@
 """One position in a perpetual contract: what opening, closing, funding and margin do to it. Pure arithmetic.
 
-Contracts are signed: longs positive, shorts negative. `average_atoms` is what one contract was worth at its average
-price; it changes on increases only and is rounded there against its owner, by less than an atom a contract, so that
-everything after it is exact. What the rounding takes is the house's gain: it shows as the house's when it closes.
+Contracts are signed: longs positive, shorts negative. What a position was opened for, `cost_atoms`, is kept exactly; a
+part that is closed takes its share of it, rounded down, and what stays carries the rest: so nothing is won or lost by
+rounding, and the average price is only shown.
 """
 
 from __future__ import annotations
@@ -62,8 +62,10 @@ class Position:
     updated_ns: int = 0
     contracts: int = 0
     """Longs > 0, shorts < 0."""
+    cost_atoms: int = 0
+    """What it was opened for, with its sign."""
     average_atoms: int = 0
-    """Value of one contract at the average price."""
+    """Value of one contract at the average price, rounded against its owner: to be shown, nothing is made of it."""
     margin_atoms: int = 0
     """Isolated margin; 0 while the whole account backs it."""
     realised_atoms: int = 0
@@ -71,8 +73,6 @@ class Position:
     """Fees paid, >= 0 without rebates."""
     funding_atoms: int = 0
     """Funding received; negative when paid."""
-    rounding_atoms: int = 0
-    """What rounding its average has cost its owner, >= 0."""
     closed_contracts: int = 0
     closed_value_atoms: int = 0
     contracts_most: int = 0
@@ -101,13 +101,10 @@ class Position:
         """Open `contracts`, signed, not against the direction of what is there, at a price."""
         assert contracts * self.contracts >= 0, "an increase goes the same way"
         assert contracts, "an increase has contracts"
-        value = self.average_atoms * self.size + self.contract.value_atoms(price_ticks, abs(contracts))
+        self.cost_atoms += self.contract.value_atoms(price_ticks, contracts)
         self.contracts += contracts
         self.opened_direction = self.direction
-        # A long pays for rounding by a higher average, a short by a lower one.
-        average = -(-value // self.size) if self.contracts > 0 else value // self.size
-        self.rounding_atoms += self.direction * (average * self.size - value)
-        self.average_atoms = average
+        self.average_atoms = abs(-(-self.cost_atoms // self.size))
         self.contracts_most = max(self.contracts_most, self.size)
         if self.is_isolated:
             opened_value = self.contract.value_atoms(price_ticks, abs(contracts))
@@ -121,7 +118,9 @@ class Position:
         """
         assert 0 < contracts <= self.size, "no more is closed than there is"
         value = self.contract.value_atoms(price_ticks, contracts)
-        realised = self.direction * (value - self.average_atoms * contracts)
+        cost = self.cost_atoms * contracts // self.size
+        self.cost_atoms -= cost
+        realised = self.direction * value - cost
         released = self.margin_atoms * contracts // self.size
         short_of = max(-(released + realised), 0)
         released += min(short_of, self.margin_atoms - released)
@@ -148,7 +147,7 @@ class Position:
 
     def unrealised_atoms(self, mark_ticks: int) -> int:
         """Return its profit at a price, exactly."""
-        return self.contract.value_atoms(mark_ticks, self.contracts) - self.average_atoms * self.contracts
+        return self.contract.value_atoms(mark_ticks, self.contracts) - self.cost_atoms
 
     def value_atoms(self, mark_ticks: int) -> int:
         """Return contracts x ctVal x price, unsigned."""

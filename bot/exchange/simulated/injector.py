@@ -39,7 +39,7 @@ class Armed:
         self.event = event
         self.begins_s = began_s + event.at_s
         self.ends_s = began_s + event.end_s
-        self.chance = Chance(int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()))
+        self.chance = seeded_chance(seed)
         self.matched = 0
         self.struck = 0
         self.told = 0
@@ -76,6 +76,11 @@ class Armed:
         is_over = now_s >= self.ends_s or (isinstance(event, f.Strike) and self.is_spent(event))
         state = "over" if is_over else "active" if now_s >= self.begins_s else "waiting"
         return Report(fault=event, state=state, matched=self.matched, struck=self.struck)
+
+
+def seeded_chance(seed: bytes) -> Chance:
+    """Return random numbers that are an event's own: `seed` holds all that it says."""
+    return Chance(int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()))
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 Everything that is said is made by the pure parts; here are only tasks, queues and sockets. One task plays the market;
 each connection has a queue, one task that sends from it and one that reads. A frame enters the queue at the moment it
-is made, without a pause, so every connection sees the order of the venue.
+is made, without a pause, so every connection sees the order of the venue. `answer`, `connect` and `listen` are the way
+in without sockets: whoever simulates the network too carries requests and frames himself.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from itertools import chain
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 import trio
@@ -34,11 +35,11 @@ from hypercorn.typing import (
 from bot.errors import SettingsError
 from bot.exchange.simulated.accounts import Account, Accounts, Funding, demo_accounts
 from bot.exchange.simulated.codes import METHOD_NOT_ALLOWED, not_found
-from bot.exchange.simulated.connections import Connection, Late
+from bot.exchange.simulated.connections import Connection, FrameQueue, Frames, Late
 from bot.exchange.simulated.door import Door
 from bot.exchange.simulated.events import BookSnapshot, MarketEvent, MarketSource
-from bot.exchange.simulated.fault_wire import lose_answer, send_reply
-from bot.exchange.simulated.faults import FaultSchedule, decode_schedule
+from bot.exchange.simulated.fault_wire import break_stream, lose_answer, send_reply
+from bot.exchange.simulated.faults import Ending, FaultSchedule, decode_schedule
 from bot.exchange.simulated.injector import (
     ANSWERS,
     TIMESTAMP_PATH,
@@ -59,6 +60,7 @@ from bot.exchange.simulated.venue import EXCHANGE_TOPIC, Topic, Venue
 HOST: Final = "127.0.0.1"
 PUBLIC_PATH: Final = "/ws/public"
 PRIVATE_PATH: Final = "/ws/private"
+FUTURES_PUBLIC_PATH: Final = "/ws/v3/public"
 FUTURES_PRIVATE_PATH: Final = "/ws/v3/private"
 FUTURES_REST: Final = "/v3/"
 END_REASON: Final = "end of market data"
@@ -96,6 +98,16 @@ class ExchangeTerms(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_TERMS: Final = ExchangeTerms()
 
 
+class Answer(NamedTuple):
+    """What becomes of a request: a reply, or how its client learns that none comes."""
+
+    reply: Reply | None
+    lost: Ending | None = None
+    retry_after_s: int | None = None
+    bytes_per_s: float | None = None
+    """How fast the body of the reply drips; None: it comes at once."""
+
+
 class SimulatedExchange:
     """A running exchange; made by `open_exchange`."""
 
@@ -111,6 +123,9 @@ class SimulatedExchange:
         self.ws_url = ""
         """Of the public spot socket."""
         self.private_ws_url = ""
+        self.futures_ws_url = ""
+        """Of the public futures socket, which is there with a futures wing."""
+        self.futures_private_ws_url = ""
         self.ended = trio.Event()
         """Set when the source ran out and every frame was sent."""
         self.events_total = source.event_count
@@ -183,6 +198,13 @@ class SimulatedExchange:
         """Let the market begin; until then its time stands still. Again does nothing."""
         self._started.set()
 
+    def start_tasks(self, nursery: trio.Nursery) -> None:
+        """Let the exchange live in `nursery`: its market, its timers and its faults."""
+        nursery.start_soon(self.play)
+        if self._speed is not None:
+            nursery.start_soon(self.keep_time)
+            nursery.start_soon(self.keep_faults)
+
     # --- the market
 
     async def play(self) -> None:
@@ -216,8 +238,11 @@ class SimulatedExchange:
         self.spot.desk.is_running = True
         self._rescheduled.unpark_all()
         self._faults_changed.unpark_all()
+        last_ns = -1
         for event in self._events:
-            await trio.sleep_until(began_s + (event.ts_ns - began_ns) / 1e9 / speed)
+            if event.ts_ns != last_ns:  # what happens at once is told at once
+                last_ns = event.ts_ns
+                await trio.sleep_until(began_s + (last_ns - began_ns) / 1e9 / speed)
             self._apply(event)
 
     def _deliver(self, wing: WingPort) -> None:
@@ -296,7 +321,8 @@ class SimulatedExchange:
         """Begin faults of whole connections at their time, also while nothing is said; only in real time."""
         while True:
             due_s = self._injector.due_s
-            due_ns = None if due_s is None or due_s == math.inf else self._first_ns + math.ceil(due_s * 1e9)
+            # A microsecond later: in a virtual time nothing else moves the clock past what rounding takes off.
+            due_ns = None if due_s is None or due_s == math.inf else self._first_ns + math.ceil(due_s * 1e9) + 1_000
             with trio.move_on_at(math.inf if due_ns is None else self._moment_s(due_ns)):
                 await self._faults_changed.park()
             self._begin_faults()
@@ -335,27 +361,24 @@ class SimulatedExchange:
     def _lots_before_cancel(self, order: Order) -> int:
         return self._injector.fill_lots(order.account.key, order.leaves_lots, self._now_s())
 
-    async def _answer_amiss(
-        self, scope: HTTPScope, body: bytes, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
-        """Answer a request as the faults will have it."""
-        client = scope["client"]
-        stream = self._streams.get(client) if client is not None else None
-        request = _request(scope, body)
+    async def answer(self, request: Request) -> Answer:
+        """Return what becomes of a request that arrives now, after the delays that faults want."""
+        if request.path == FAULTS_PATH:
+            return Answer(self._control_faults(request.method, request.body))
+        if not self._injector:
+            return Answer(self._execute(request))
         fate = self._injector.request(request.method, request.path, request.headers.get("key", ""), self._now_s())
         await trio.sleep(fate.request_delay_s)
         if fate.lost_request is not None:
-            await lose_answer(fate.lost_request, stream, receive)
-            return
-        reply = fate.instead or self._execute_amiss(_request(scope, body))
+            return Answer(None, fate.lost_request)
+        reply = fate.instead or self._execute_amiss(request._replace(arrived_s=trio.current_time()))
         await trio.sleep(fate.answer_delay_s)
         if fate.lost_answer is not None:
-            await lose_answer(fate.lost_answer, stream, receive)
-            return
+            return Answer(None, fate.lost_answer)
         reply = fate.afterwards or reply
         if fate.mangle is not None:
             reply = reply._replace(body=fate.mangle(reply.body))
-        await send_reply(send, reply, retry_after_s=fate.retry_after_s, bytes_per_s=fate.bytes_per_s)
+        return Answer(reply, None, fate.retry_after_s, fate.bytes_per_s)
 
     def _execute_amiss(self, request: Request) -> Reply:
         refusal = self._injector.refusal(request.method, request.path, self._now_s())
@@ -415,12 +438,14 @@ class SimulatedExchange:
         if body is None:
             text = f"Body longer than {BODY_BYTES_MAX} bytes"
             await send_reply(send, Refusal(INVALID_PARAMETER, text, BAD_REQUEST).reply)
-        elif scope["path"] == FAULTS_PATH:
-            await send_reply(send, self._control_faults(scope["method"], body))
-        elif self._injector:
-            await self._answer_amiss(scope, body, receive, send)
-        else:
-            await send_reply(send, self._execute(_request(scope, body)))
+            return
+        client = scope["client"]
+        stream = self._streams.get(client) if client is not None else None
+        reply, lost, retry_after_s, bytes_per_s = await self.answer(_request(scope, body))
+        if reply is not None:
+            await send_reply(send, reply, retry_after_s=retry_after_s, bytes_per_s=bytes_per_s)
+        elif lost is not None:
+            await lose_answer(lost, stream, receive)
 
     def _execute(self, request: Request) -> Reply:
         self._advance()
@@ -451,45 +476,62 @@ class SimulatedExchange:
         await receive()  # websocket.connect
         client = scope["client"]
         stream = self._streams.get(client) if client is not None else None
-        session = self._session(scope["path"])
-        if session is None or stream is None:
+        queue = FrameQueue()
+        connection = None
+        if stream is not None:
+            connection = self.connect(scope["path"], queue, lambda is_reset: break_stream(stream, is_reset=is_reset))
+        if connection is None:
             await send({"type": "websocket.close", "code": NORMAL_CLOSURE, "reason": None})
             return
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-        connection = Connection(session, stream, FrameLine(self._injector, scope["path"]))
+
+        async def text() -> str | None:
+            message = await receive()
+            return message["text"] or "" if message["type"] == "websocket.receive" else None
+
+        with self.connected(connection):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, connection, queue, send)
+                await self.listen(connection, text)
+                nursery.cancel_scope.cancel()
+
+    def connect(self, path: str, queue: Frames, breaks: Callable[[bool], None]) -> Connection | None:
+        """Return a new connection to a socket's path, or None where nothing is."""
+        session = self._session(path)
+        return None if session is None else Connection(session, FrameLine(self._injector, path), breaks, queue)
+
+    @contextmanager
+    def connected(self, connection: Connection) -> Generator[None]:
+        """Let a connection hear what it subscribes to, until the block is left."""
         if self.ended.is_set():
             connection.queue.close(NORMAL_CLOSURE, END_REASON)
         self._connections[connection] = None
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, connection, send)
-                await self._read(connection, receive)
-                nursery.cancel_scope.cancel()
+            yield
         finally:
             del self._connections[connection]
             connection.queue.end()
             connection.gone.set()
             self._index_subscribers()
 
-    async def _write(self, connection: Connection, send: ASGISendCallable) -> None:
+    async def _write(self, connection: Connection, queue: FrameQueue, send: ASGISendCallable) -> None:
         """Send what the connection is owed; after the close, leave its client time to read to the end."""
-        await connection.queue.send_all(send)
+        await queue.send_all(send)
         with trio.move_on_after(self._patience_s(LAST_FRAMES_S)):
             await connection.gone.wait()
         connection.abort()
 
-    async def _read(self, connection: Connection, receive: ASGIReceiveCallable) -> None:
-        """Answer what the client sends, until it is gone."""
+    async def listen(self, connection: Connection, receive: Callable[[], Awaitable[str | None]]) -> None:
+        """Answer what the client sends, until it is gone: then `receive` returns None."""
         while True:
             with trio.move_on_after(self._patience_s(IDLE_S)) as patience:
-                message = await receive()
-                if message["type"] != "websocket.receive":
+                text = await receive()
+                if text is None:
                     return
                 if self._injector and connection.line.is_silent(self._now_s()):
                     continue
-                text = message["text"]
                 self._advance()
-                answers = connection.session.handle(text or "")
+                answers = connection.session.handle(text)
                 for wing in self._wings():
                     self._deliver(wing)
                 self._put(connection, answers)
@@ -538,25 +580,19 @@ async def open_exchange(
         RecordingError: the source is a recording that changed since it was opened.
 
     """
-    if speed is not None and not speed > 0:
-        raise ValueError(f"speed {speed} must be > 0")
-    opened = demo_accounts(seed) if accounts is None else accounts
-    exchange = SimulatedExchange(source, speed, opened, terms, futures)
-    if faults is not None:
-        exchange.inject(faults)
+    exchange = _exchange(source, speed, demo_accounts(seed) if accounts is None else accounts, terms, futures, faults)
     listeners = await trio.open_tcp_listeners(port, host=HOST)
     bound_port = cast("tuple[str, int]", listeners[0].socket.getsockname())[1]
     exchange.rest_url = f"http://{HOST}:{bound_port}"
     exchange.ws_url = f"ws://{HOST}:{bound_port}{PUBLIC_PATH}"
     exchange.private_ws_url = f"ws://{HOST}:{bound_port}{PRIVATE_PATH}"
+    exchange.futures_ws_url = f"ws://{HOST}:{bound_port}{FUTURES_PUBLIC_PATH}"
+    exchange.futures_private_ws_url = f"ws://{HOST}:{bound_port}{FUTURES_PRIVATE_PATH}"
     context = WorkerContext(None)
     async with trio.open_nursery() as nursery:
-        handler = partial(exchange.serve_stream, _config(), context)
+        handler = partial(exchange.serve_stream, server_config(), context)
         await nursery.start(partial(trio.serve_listeners, handler, listeners))
-        nursery.start_soon(exchange.play)
-        if speed is not None:
-            nursery.start_soon(exchange.keep_time)
-            nursery.start_soon(exchange.keep_faults)
+        exchange.start_tasks(nursery)
         try:
             yield exchange
         finally:
@@ -564,6 +600,45 @@ async def open_exchange(
                 await context.terminated.set()
                 await exchange.say_farewell()
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_unconnected_exchange(
+    source: MarketSource,
+    *,
+    accounts: Sequence[Funding],
+    terms: ExchangeTerms = DEFAULT_TERMS,
+    futures: FuturesFactory | None = None,
+    faults: FaultSchedule | None = None,
+) -> AsyncGenerator[SimulatedExchange]:
+    """Run an exchange that listens nowhere, at the speed of trio's clock, until the block is left.
+
+    Requests come in by `answer`, sockets by `connect`, `connected` and `listen`, streams by `serve_stream`. The rest is
+    as with `open_exchange`.
+    """
+    exchange = _exchange(source, 1.0, accounts, terms, futures, faults)
+    async with trio.open_nursery() as nursery:
+        exchange.start_tasks(nursery)
+        try:
+            yield exchange
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def _exchange(
+    source: MarketSource,
+    speed: float | None,
+    accounts: Sequence[Funding],
+    terms: ExchangeTerms,
+    futures: FuturesFactory | None,
+    faults: FaultSchedule | None,
+) -> SimulatedExchange:
+    if speed is not None and not speed > 0:
+        raise ValueError(f"speed {speed} must be > 0")
+    exchange = SimulatedExchange(source, speed, accounts, terms, futures)
+    if faults is not None:
+        exchange.inject(faults)
+    return exchange
 
 
 async def _body(receive: ASGIReceiveCallable) -> bytes | None:
@@ -598,7 +673,8 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _config() -> Config:
+def server_config() -> Config:
+    """Return how hypercorn serves the exchange."""
     config = Config()
     config.accesslog = None
     config.errorlog = log

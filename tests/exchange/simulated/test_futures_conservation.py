@@ -228,20 +228,18 @@ class Conservation(RuleBasedStateMachine):
     def every_client_has_what_its_fills_made(self) -> None:
         for account in self.floor.accounts.clients:
             number, member = account.number, self.desk.clearing.member(account)
-            rounding = sum(one.rounding_atoms for one in (*member.finished, *member.positions.values()))
-            worth = START + self.cash[number] + self._at_mark(number) - self.swept[number] - rounding
+            worth = START + self.cash[number] + self._at_mark(number) - self.swept[number]
             assert self.desk.standing(account).equity == worth
-            assert all(one.rounding_atoms >= 0 for one in member.finished)
+            assert all(one.cost_atoms == 0 for one in member.finished)
 
     def the_exchange_has_what_the_clients_have_not(self) -> None:
         members = self.desk.clearing.members.values()
-        unrealised = rounding = 0
+        unrealised = 0
         for member in members:
             for (symbol, _), position in member.positions.items():
                 unrealised += position.unrealised_atoms(self._mark(symbol))
-            rounding += sum(one.rounding_atoms for one in (*member.finished, *member.positions.values()))
         at_mark = sum(self._at_mark(account.number) for account in self.floor.accounts.clients)
-        assert self._own("house") - unrealised == self.house - at_mark + rounding
+        assert self._own("house") - unrealised == self.house - at_mark
         assert self._own("fees") == self.fees
         assert self._own("insurance") == self.insurance
 
