@@ -52,6 +52,7 @@ CLOSE_TIMEOUT_S: Final = 4.0
 CLOSE_POLL_S: Final = 0.05
 LAST_CANCELS_S: Final = 3.0
 COMMAND_TIMEOUT_S: Final = 5.0
+MINUTE_NS: Final = 60 * m.SECOND_NS
 RAMP_NS: Final = 86_400 * m.SECOND_NS
 """For so long after a change of version or strategies the gate's limits are narrower."""
 PERP_ENDING: Final = "_PERP"
@@ -170,6 +171,17 @@ def _ramp_until_ns(records: Sequence[Record], version: str, now_ns: int) -> int:
     return first_ns + RAMP_NS
 
 
+def _sent_ns(records: Sequence[Record], now_ns: int) -> tuple[int, ...]:
+    """Return when the orders of the last minute were approved, oldest first: each was written before it was sent."""
+    sent: list[int] = []
+    for record in reversed(records):
+        if record.ts_ns < now_ns - 2 * MINUTE_NS:  # records are in the order of writing, not quite of time
+            break
+        if b'"OrderApproved"' in record.payload:
+            sent.append(record.ts_ns)
+    return tuple(sorted(ns for ns in sent if ns > now_ns - MINUTE_NS))
+
+
 def _ignore(fact: m.AnyMessage) -> None:
     del fact
 
@@ -205,6 +217,7 @@ class Trader:
             terms.symbols,
             wallets=terms.wallets,
             ramp_until_ns=_ramp_until_ns(records, self.version, ports.clock.now_ns()) if terms.wallets else 0,
+            sent_ns=_sent_ns(records, ports.clock.now_ns()) if terms.wallets else None,
         )
         self._live = _live_access(terms, ports)
         self.desk = LiveDesk(self.machines.approvals)

@@ -141,13 +141,22 @@ class Machines:
     """The pure parts of one bot, all but the ledger's and the feed's."""
 
     def __init__(
-        self, settings: Settings, symbols: Sequence[str], *, wallets: tuple[Wallet, ...] = (), ramp_until_ns: int = 0
+        self,
+        settings: Settings,
+        symbols: Sequence[str],
+        *,
+        wallets: tuple[Wallet, ...] = (),
+        ramp_until_ns: int = 0,
+        sent_ns: tuple[int, ...] | None = None,
     ) -> None:
-        """`wallets`: those that are traded with live, and must be reconciled first; none: on paper."""
+        """`wallets`: those that are traded with live, and must be reconciled first; none: on paper.
+
+        `ramp_until_ns` and `sent_ns` are the gate's.
+        """
         self.host = StrategyHost(settings.strategies, symbols)
         limits = limits_of(settings.risk, symbols)
         self.approvals = Approvals(limits.intent_ttl_ns)
-        self.gate = RiskGate(limits, self.approvals, reconciles=wallets, ramp_until_ns=ramp_until_ns)
+        self.gate = RiskGate(limits, self.approvals, reconciles=wallets, ramp_until_ns=ramp_until_ns, sent_ns=sent_ns)
         self.paper_terms = terms_of(settings.paper, settings.bot.seed)
         self.executor = PaperExchange(self.paper_terms, self.approvals)
 

@@ -47,9 +47,9 @@ KEEP_ALIVE_S: Final = 5.0
 RESENT_WITHIN_S: Final = 60.0
 """What a partition holds back for longer than this is never delivered."""
 TOO_BIG: Final = 1009
-NO_NAME: Final = "gaierror: [Errno -3] Temporary failure in name resolution"
-REFUSED: Final = "ConnectionRefusedError: [Errno 111] Connection refused"
-RESET: Final = "ConnectionResetError: [Errno 104] Connection reset by peer"
+NO_NAME: Final = "[Errno -3] Temporary failure in name resolution"
+REFUSED: Final = "[Errno 111] Connection refused"
+RESET: Final = "[Errno 104] Connection reset by peer"
 NO_RESPONSE: Final = "RemoteProtocolError: Server disconnected without sending a response."
 
 
@@ -173,7 +173,7 @@ class MemorySocket:
 
     def _lost(self, end: End) -> ConnectionLost:
         if end.code is None:
-            how = RESET if end.is_reset else f"closed with {CLOSED_WITHOUT_A_WORD}"
+            how = f"ConnectionResetError: {RESET}" if end.is_reset else f"closed with {CLOSED_WITHOUT_A_WORD}"
             return ConnectionLost(f"{self._address}: {how}", code=CLOSED_WITHOUT_A_WORD)
         reason = safe_text(end.reason, REASON_LENGTH_MAX)
         message = f"{self._address}: closed with {end.code}{': ' if reason else ''}{reason}"
@@ -282,7 +282,7 @@ class MemoryHttp:
         while lanes.ends_idle_s:
             if lanes.ends_idle_s.pop() > now_s:
                 return
-        await self._network.reach("rest", name, "ConnectError: ", "ConnectTimeout", self._connect_timeout_s)
+        await self._network.reach("rest", name, self._connect_timeout_s)
 
     async def _exchange(self, name: str, request: Request) -> Response:
         """Send a request and wait for its answer."""
@@ -370,7 +370,7 @@ class MemoryNetwork:
         where: Where = "private" if "private" in parts.path else "public"
         await self.alive()
         with trio.move_on_after(connect_timeout_s) as patience:
-            await self.reach(where, address, "", "no connection in time", connect_timeout_s)
+            await self.reach(where, address, connect_timeout_s)
         if patience.cancelled_caught:
             raise ConnectionLost(f"{address}: no connection in time")
         await self.alive()
@@ -409,27 +409,28 @@ class MemoryNetwork:
 
     # --- the way
 
-    async def reach(self, where: Where, name: str, prefix: str, silence: str, timeout_s: float) -> None:
+    async def reach(self, where: Where, name: str, timeout_s: float) -> None:
         """Make a connection.
 
         Raises:
             ConnectionLost: that fails, and so nothing was sent.
 
         """
+        is_rest = where == "rest"
         match self._outages.no_connection(where, trio.current_time()):
             case "":
                 await trio.sleep(self._request_s.draw_s() + self._answer_s.draw_s())
                 return
             case "silent":
                 await trio.sleep(timeout_s)
-                why = silence
+                why = "ConnectTimeout" if is_rest else "no connection in time"
             case "refused":
                 await trio.sleep(self._request_s.draw_s())
-                why = prefix + REFUSED
+                why = f"{'ConnectError' if is_rest else 'ConnectionRefusedError'}: {REFUSED}"
             case "no name":
                 await trio.sleep(self._request_s.draw_s())
-                why = prefix + NO_NAME
-        raise ConnectionLost(f"{name}: {why}", may_have_arrived=False)
+                why = f"{'ConnectError' if is_rest else 'gaierror'}: {NO_NAME}"
+        raise ConnectionLost(f"{name}: {why}", may_have_arrived=not is_rest)
 
     def arrival_s(self, way: Literal["out", "in"], where: Where, from_s: float) -> float:
         """Return when a frame arrives that leaves at `from_s`."""

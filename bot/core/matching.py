@@ -39,6 +39,7 @@ _NO_DEPTH: Final = "no more visible depth within the price"
 _NO_BUDGET: Final = "the rest costs more than the order may spend"
 _NOTHING_HELD: Final = "nothing is left to reduce"
 _LIQUIDATED: Final = "the account could no longer carry its perpetuals"
+_FORGOTTEN: Final = "its last fills were lost with the daemon that stopped"
 _LOST_AT_STOP: Final = "had not reached the paper exchange when the daemon stopped"
 
 
@@ -256,6 +257,11 @@ class PaperExchange:
                 self._position(symbol).base_atoms += atoms
         for symbol, atoms in message.costs.items():
             self._position(symbol).cost_atoms = atoms
+        for record in message.unsettled:
+            # What it was filled with at last was known to this exchange alone, and it forgot.
+            yield self._event(
+                _Order(record.intent, record.order_id, record.filled_lots), OrderState.ABANDONED, _FORGOTTEN
+            )
         for record in message.orders:
             order = _Order(record.intent, record.order_id, record.filled_lots)
             if record.leaves_lots == 0:  # only its end was lost

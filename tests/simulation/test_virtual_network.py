@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, NoReturn
@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 import pytest
 import trio
 
-from actors.simulation.clock import START_NS, SimulatedClock
+from actors.simulation.clock import START_NS, SimulatedClock, VirtualClock
 from actors.simulation.disk import Disk, DiskJournal
 from actors.simulation.draws import Latencies, Latency, LatencyDraw, generator
 from actors.simulation.network import MemoryNetwork
@@ -28,6 +28,7 @@ from actors.simulation.outages import (
     SocketsCut,
 )
 from actors.simulation.trace import Trace
+from actors.simulation.wire_network import WireNetwork
 from bot.core.instrument import ATOMS, Side
 from bot.core.secret import Secret
 from bot.errors import ConnectionLost, JournalError, NotSent
@@ -53,12 +54,21 @@ BTC = "BTC_USDT"
 PUBLIC = "ws://127.0.0.1/ws/public"
 
 
+@pytest.fixture
+def virtual_clock() -> VirtualClock:
+    return VirtualClock()
+
+
+Tier = type[MemoryNetwork] | type[WireNetwork]
+BOTH_TIERS = pytest.mark.parametrize("tier", [MemoryNetwork, WireNetwork], ids=["message", "wire"])
+
+
 @dataclass
 class Rig:
     """An exchange in memory, and one bot's network to it."""
 
     exchange: SimulatedExchange
-    network: MemoryNetwork
+    network: MemoryNetwork | WireNetwork
     trace: Trace
 
     def spot(self, http: HttpPort) -> SpotClient:
@@ -67,7 +77,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(outages: Sequence[Outage] = (), faults: Sequence[f.FaultEvent] = ()) -> AsyncGenerator[Rig]:
+async def rig(
+    outages: Sequence[Outage] = (), faults: Sequence[f.FaultEvent] = (), tier: Tier = MemoryNetwork
+) -> AsyncGenerator[Rig]:
     async with (
         open_unconnected_exchange(
             GeneratedMarket((BTC,), 1, START_NS),
@@ -79,7 +91,7 @@ async def rig(outages: Sequence[Outage] = (), faults: Sequence[f.FaultEvent] = (
     ):
         exchange.start()
         trace = Trace()
-        network = MemoryNetwork(exchange, nursery, Outages(outages, 1), LATENCIES, generator(1, "network"), trace)
+        network = tier(exchange, nursery, Outages(outages, 1), LATENCIES, generator(1, "network"), trace)
         yield Rig(exchange, network, trace)
         nursery.cancel_scope.cancel()
 
@@ -96,7 +108,7 @@ async def get(network: Network, path: str = "/timestamp") -> int:
 # --- requests
 
 
-async def test_a_request_takes_a_connection_there_and_back(autojump_clock: object) -> None:
+async def test_a_request_takes_a_connection_there_and_back(virtual_clock: VirtualClock) -> None:
     async with rig() as made, http_of(made.network) as http:
         began_s = trio.current_time()
         assert (await http.get("/timestamp")).status == 200
@@ -111,41 +123,44 @@ async def test_a_request_takes_a_connection_there_and_back(autojump_clock: objec
     [
         (LostPacket(at_s=0, for_s=99, way="out"), "ReadTimeout", True, 5.2),
         (LostPacket(at_s=0, for_s=99, way="in"), "ReadTimeout", True, 5.2),
-        (BrokenRequest(at_s=0, for_s=99, way="out"), "ReadError: ConnectionResetError", True, 0.3),
-        (BrokenRequest(at_s=0, for_s=99, way="in"), "ReadError: ConnectionResetError", True, 0.4),
-        (NoName(at_s=0, for_s=99), "ConnectError: gaierror", False, 0.1),
+        (BrokenRequest(at_s=0, for_s=99, way="out"), "ReadError: .Errno 104. Connection reset by peer$", True, 0.3),
+        (BrokenRequest(at_s=0, for_s=99, way="in"), "ReadError: .Errno 104. Connection reset by peer$", True, 0.4),
+        (NoName(at_s=0, for_s=99), "ConnectError: .Errno -3. Temporary failure in name resolution$", False, 0.1),
         (Partition(at_s=0, for_s=99), "ConnectTimeout", False, 3.0),
         (Delayed(at_s=0, for_s=99, delay=f.Fixed(s=30.0)), "ReadTimeout", True, 5.2),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Outage) else "",
 )
+@BOTH_TIERS
 async def test_a_failed_request_says_whether_it_may_have_arrived(
-    autojump_clock: object, outage: Outage, words: str, may_have_arrived: bool, took_s: float
+    virtual_clock: VirtualClock, tier: Tier, outage: Outage, words: str, may_have_arrived: bool, took_s: float
 ) -> None:
-    async with rig([outage]) as made:
+    async with rig([outage], tier=tier) as made:
         with pytest.raises(ConnectionLost, match=words) as caught:
             await get(made.network)
         assert caught.value.may_have_arrived is may_have_arrived
-        assert trio.current_time() == pytest.approx(took_s, abs=0.01)
+        assert trio.current_time() == pytest.approx(took_s, abs=0.25)
 
 
 @pytest.mark.parametrize(
     ("ends", "words", "took_s"),
     [("close", "Server disconnected", 0.4), ("reset", "ReadError", 0.4), ("silence", "ReadTimeout", 5.2)],
 )
+@BOTH_TIERS
 async def test_an_answer_that_the_exchange_loses_looks_as_on_a_socket(
-    autojump_clock: object, ends: f.Ending, words: str, took_s: float
+    virtual_clock: VirtualClock, tier: Tier, ends: f.Ending, words: str, took_s: float
 ) -> None:
-    async with rig(faults=[f.LostAnswer(ends=ends)]) as made:
+    async with rig(faults=[f.LostAnswer(ends=ends)], tier=tier) as made:
         with pytest.raises(ConnectionLost, match=words) as caught:
             await get(made.network)
         assert caught.value.may_have_arrived
-        assert trio.current_time() == pytest.approx(took_s, abs=0.01)
+        assert trio.current_time() == pytest.approx(took_s, abs=0.25)
 
 
-async def test_an_order_whose_answer_is_lost_lives_at_the_exchange(autojump_clock: object) -> None:
+@BOTH_TIERS
+async def test_an_order_whose_answer_is_lost_lives_at_the_exchange(virtual_clock: VirtualClock, tier: Tier) -> None:
     lost = LostPacket(at_s=0, for_s=99, way="in", path="/orders", method="POST", count=1)
-    async with rig([lost]) as made, http_of(made.network) as http:
+    async with rig([lost], tier=tier) as made, http_of(made.network) as http:
         client = made.spot(http)
         await client.markets()
         outcome = await client.place(
@@ -163,8 +178,12 @@ async def test_an_order_whose_answer_is_lost_lives_at_the_exchange(autojump_cloc
         assert order.client_id == "one"
 
 
-async def test_a_request_waits_for_a_lane_and_is_given_up_unsent(autojump_clock: object) -> None:
-    async with rig([Delayed(at_s=0, for_s=99, delay=f.Fixed(s=2.0), way="in")]) as made, http_of(made.network) as http:
+@BOTH_TIERS
+async def test_a_request_waits_for_a_lane_and_is_given_up_unsent(virtual_clock: VirtualClock, tier: Tier) -> None:
+    async with (
+        rig([Delayed(at_s=0, for_s=99, delay=f.Fixed(s=2.0), way="in")], tier=tier) as made,
+        http_of(made.network) as http,
+    ):
         failed: list[Exception] = []
 
         async def ask() -> None:
@@ -181,7 +200,7 @@ async def test_a_request_waits_for_a_lane_and_is_given_up_unsent(autojump_clock:
 
 
 async def test_what_a_partition_holds_back_arrives_after_it_although_its_sender_has_given_up(
-    autojump_clock: object,
+    virtual_clock: VirtualClock,
 ) -> None:
     async with rig([Partition(at_s=1.0, for_s=20.0, way="out")]) as made, http_of(made.network) as http:
         await http.get("/timestamp")
@@ -203,7 +222,7 @@ async def listening(made: Rig) -> AsyncGenerator[SocketPort]:
         yield socket
 
 
-async def test_frames_arrive_in_order_each_after_its_latency(autojump_clock: object) -> None:
+async def test_frames_arrive_in_order_each_after_its_latency(virtual_clock: VirtualClock) -> None:
     async with rig() as made, listening(made) as socket:
         ids = [
             int(frame.partition(b'"id":')[2].partition(b",")[0])
@@ -213,41 +232,45 @@ async def test_frames_arrive_in_order_each_after_its_latency(autojump_clock: obj
         assert made.trace.counts["received"] == 51
 
 
-async def test_a_delayed_frame_keeps_those_behind_it_waiting(autojump_clock: object) -> None:
-    async with rig([Delayed(at_s=2.0, for_s=1.0, delay=f.Fixed(s=5.0), way="in", place="public")]) as made:
-        async with listening(made) as socket:
-            gaps: list[float] = []
+async def test_a_delayed_frame_keeps_those_behind_it_waiting(virtual_clock: VirtualClock) -> None:
+    slow = Delayed(at_s=2.0, for_s=1.0, delay=f.Fixed(s=5.0), way="in", place="public")
+    async with rig([slow]) as made, listening(made) as socket:
+        gaps: list[float] = []
+        last_s = trio.current_time()
+        for _ in range(60):
+            await socket.receive()
+            gaps.append(trio.current_time() - last_s)
             last_s = trio.current_time()
-            for _ in range(60):
-                await socket.receive()
-                gaps.append(trio.current_time() - last_s)
-                last_s = trio.current_time()
-            assert max(gaps) > 4.0
-            assert gaps.count(0.0) > 5, "they came all at once"
+        assert max(gaps) > 4.0
+        assert gaps.count(0.0) > 5, "they came all at once"
 
 
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        (f.Cut(at_s=3.0, for_s=1.0, code=1012), 1012, "closed with 1012: an injected fault"),
+        (f.Cut(at_s=3.0, for_s=1.0, code=1012), 1012, ": an injected fault"),
         (f.Cut(at_s=3.0, for_s=1.0), 1006, "closed with 1006"),
         (f.Reset(at_s=3.0, for_s=1.0), 1006, "ConnectionResetError"),
         (f.OversizedFrame(at_s=3.0, for_s=1.0), 1009, "closed with 1009"),
     ],
 )
+@BOTH_TIERS
 async def test_a_socket_that_the_exchange_ends_says_how(
-    autojump_clock: object, fault: f.FaultEvent, code: int, words: str
+    virtual_clock: VirtualClock, tier: Tier, fault: f.FaultEvent, code: int, words: str
 ) -> None:
-    async with rig(faults=[fault]) as made:
+    async with rig(faults=[fault], tier=tier) as made:
         error = await lost(made)
         assert error.code == code
         assert words in str(error)
 
 
 @pytest.mark.parametrize(("is_reset", "words"), [(True, "ConnectionResetError"), (False, "closed with 1006")])
-async def test_a_socket_that_the_network_cuts_says_how(autojump_clock: object, is_reset: bool, words: str) -> None:
+@BOTH_TIERS
+async def test_a_socket_that_the_network_cuts_says_how(
+    virtual_clock: VirtualClock, tier: Tier, is_reset: bool, words: str
+) -> None:
     cut = SocketsCut(at_s=3.0, for_s=1.0, is_reset=is_reset)
-    async with rig([cut]) as made, trio.open_nursery() as nursery:
+    async with rig([cut], tier=tier) as made, trio.open_nursery() as nursery:
         nursery.start_soon(_at, cut.at_s, lambda: made.network.cut(cut))
         error = await lost(made)
         assert error.code == 1006
@@ -274,16 +297,18 @@ async def _at(at_s: float, do: Callable[[], None]) -> None:
     do()
 
 
-async def test_a_client_that_says_nothing_for_half_a_minute_is_left(autojump_clock: object) -> None:
-    async with rig() as made:
-        with pytest.raises(ConnectionLost, match=r"closed with 1000: no message for 30 s"):
+@BOTH_TIERS
+async def test_a_client_that_says_nothing_for_half_a_minute_is_left(virtual_clock: VirtualClock, tier: Tier) -> None:
+    async with rig(tier=tier) as made:
+        with pytest.raises(ConnectionLost, match=r"closed with 1000.*: no message for 30 s"):
             await read_for_ever(made)
         assert 30.0 < trio.current_time() < 31.0
 
 
-async def test_no_socket_opens_during_a_partition_or_without_a_name(autojump_clock: object) -> None:
+@BOTH_TIERS
+async def test_no_socket_opens_during_a_partition_or_without_a_name(virtual_clock: VirtualClock, tier: Tier) -> None:
     gone = [Partition(at_s=0, for_s=5.0, place="public"), NoName(at_s=5.0, for_s=5.0), SocketsCut(at_s=10.0, for_s=5.0)]
-    async with rig(gone) as made:
+    async with rig(gone, tier=tier) as made:
         for begins_s, words in [(0.0, "no connection in time"), (5.0, "gaierror"), (10.0, "ConnectionRefused")]:
             await trio.sleep_until(begins_s)
             with pytest.raises(ConnectionLost, match=words):
@@ -296,22 +321,35 @@ async def test_no_socket_opens_during_a_partition_or_without_a_name(autojump_clo
 # --- the end of an incarnation
 
 
-async def test_nothing_of_a_dead_bot_has_any_effect_but_what_has_left_it_arrives(autojump_clock: object) -> None:
-    async with rig() as made, trio.open_nursery() as nursery, http_of(made.network) as http:
+@BOTH_TIERS
+async def test_nothing_of_a_dead_bot_has_any_effect_but_what_has_left_it_arrives(
+    virtual_clock: VirtualClock, tier: Tier
+) -> None:
+    async with rig(tier=tier) as made, trio.open_nursery() as nursery, http_of(made.network) as http:
         await http.get("/timestamp")
-        nursery.start_soon(http.get, "/timestamp")
+        answered: list[str] = []
+
+        async def ask(path: str) -> None:
+            with suppress(ConnectionLost):  # in the end we close
+                await http.get(path)
+                answered.append(path)
+
+        nursery.start_soon(ask, "/timestamp")
         await trio.sleep(0.05)
         assert made.trace.counts["request"] == 2
         made.network.sever()
-        nursery.start_soon(http.get, "/markets")
-        await trio.sleep(10.0)
+        nursery.start_soon(ask, "/markets")
+        await trio.sleep(4.0)
         assert made.trace.counts["request"] == 2
-        assert made.trace.counts["answer"] == 1, "and nothing comes back"
+        assert not answered, "and nothing comes back"
         nursery.cancel_scope.cancel()
 
 
-async def test_the_exchange_hears_of_a_dead_bot_that_its_socket_is_gone(autojump_clock: object) -> None:
-    async with rig() as made:
+@BOTH_TIERS
+async def test_the_exchange_hears_of_a_dead_bot_that_its_socket_is_gone(
+    virtual_clock: VirtualClock, tier: Tier
+) -> None:
+    async with rig(tier=tier) as made:
         with trio.move_on_after(5.0):
             async with listening(made) as socket:
                 made.network.sever()
@@ -327,7 +365,7 @@ def disk(*outages: Outage) -> Disk:
     return Disk(TENTH, Outages(outages, 1), generator(1, "disk"))
 
 
-async def test_a_commit_is_durable_after_its_sync(autojump_clock: object) -> None:
+async def test_a_commit_is_durable_after_its_sync(virtual_clock: VirtualClock) -> None:
     made = disk()
     journal = DiskJournal(made)
     digest = await journal.append([(1, b"a"), (2, b"b")])
@@ -338,7 +376,7 @@ async def test_a_commit_is_durable_after_its_sync(autojump_clock: object) -> Non
 
 @pytest.mark.parametrize("loses_unsynced", [False, True])
 async def test_a_crash_keeps_or_loses_what_was_not_synced_and_never_half_of_it(
-    autojump_clock: object, loses_unsynced: bool
+    virtual_clock: VirtualClock, loses_unsynced: bool
 ) -> None:
     made = disk()
     journal = DiskJournal(made)
@@ -359,7 +397,7 @@ async def test_a_crash_keeps_or_loses_what_was_not_synced_and_never_half_of_it(
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 async def test_a_disk_that_fails_stops_the_journal_for_good(
-    autojump_clock: object, error: Literal["ENOSPC", "EIO"]
+    virtual_clock: VirtualClock, error: Literal["ENOSPC", "EIO"]
 ) -> None:
     made = disk(BadDisk(at_s=0.0, for_s=1.0, error=error))
     journal = DiskJournal(made)
@@ -371,7 +409,7 @@ async def test_a_disk_that_fails_stops_the_journal_for_good(
     assert await DiskJournal(made).append([(1, b"a")])
 
 
-async def test_a_slow_disk_delays_a_commit(autojump_clock: object) -> None:
+async def test_a_slow_disk_delays_a_commit(virtual_clock: VirtualClock) -> None:
     await DiskJournal(disk(SlowDisk(at_s=0.0, for_s=1.0, delay=f.Fixed(s=3.0)))).append([(1, b"a")])
     assert trio.current_time() == pytest.approx(3.1)
 

@@ -44,6 +44,7 @@ class RiskGate:
         *,
         reconciles: tuple[m.Wallet, ...] = (),
         ramp_until_ns: int = 0,
+        sent_ns: tuple[int, ...] | None = None,
     ) -> None:
         """Begin with nothing.
 
@@ -52,6 +53,8 @@ class RiskGate:
             approvals: the guest list of the send port; None where what is let through is sent at once.
             reconciles: the wallets whose books must be equal to the exchange's before anything is made larger.
             ramp_until_ns: until when `limits.ramp_bps` holds.
+            sent_ns: when the orders of the last minute were approved, oldest first, by sessions before; None: nobody
+                knows, which counts as too many.
 
         """
         self.limits = limits
@@ -59,6 +62,7 @@ class RiskGate:
         self.budget = MessageBudget(limits)
         self.pace = Pace(limits)
         self.ramp_until_ns = ramp_until_ns
+        self._sent_ns = sent_ns
         self.needs_reconciliation = bool(reconciles)
         self._approvals = approvals
         self._compared_ns: dict[m.Wallet, int | None] = dict.fromkeys(reconciles)
@@ -146,8 +150,11 @@ class RiskGate:
         self.account.recover(message)
         self.breakers.recover(message)
         if message.epoch > 1:
-            living = len(message.orders)
-            self.budget.restart(message.ts_ns, living, is_pessimistic=self.needs_reconciliation)
+            if self._sent_ns is not None:
+                self.budget.take_up(self._sent_ns)
+            else:
+                living = len(message.orders)
+                self.budget.restart(message.ts_ns, living, is_pessimistic=self.needs_reconciliation)
         # The last session may have ended between the change of state and its cancels.
         yield from self._cancel_forbidden()
 

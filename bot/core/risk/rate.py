@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from bot.core import messages as m
@@ -89,6 +90,11 @@ class MessageBudget:
         if self._has_reserve:
             self.cancels.full(now_ns)  # forgets what is over
             self.cancels.count(now_ns)
+
+    def take_up(self, sent_ns: Iterable[int]) -> None:
+        """Begin after a session whose orders of the last minute were approved at `sent_ns`, oldest first."""
+        for ns in sent_ns:
+            self.orders.count(ns)
 
     def restart(self, now_ns: int, living: int, *, is_pessimistic: bool) -> None:
         """Begin after a session whose last messages nobody counted: `living` orders of it are known of.

@@ -316,6 +316,7 @@ def _burst(bench: _Bench, number: int) -> Iterator[m.AnyMessage]:
     yield from bench.ready()
     for count in range(number + 1):
         yield bench.wish(strategy=f"{OWN}-{count}")
+        yield from _end_all(bench, OrderState.CANCELED)  # fewer may work at a time than are sent in a second
 
 
 def _twice(bench: _Bench) -> Iterator[m.AnyMessage]:
