@@ -12,7 +12,7 @@ import pwd
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +22,7 @@ import trio
 
 from actors.clock import Clock, MarketClock, WallClock
 from actors.control import Hub, serve_control
+from actors.front_door import leaves
 from actors.lock import hold
 from actors.plan import MarketKind, Plan, Result, holdings
 from actors.ports import Ports
@@ -31,6 +32,7 @@ from actors.trader import COMMAND_TIMEOUT_S, PERP_ENDING, USER_AGENT, End, Terms
 from actors.watch import Lever, Watch, check_disk
 from bot import __version__
 from bot.assembly import atoms_of
+from bot.control.killfile import write_kill_file
 from bot.control.paths import socket_path
 from bot.control.protocol import Command, Hello, Reply, View
 from bot.control.view import make_view, note_of
@@ -310,10 +312,21 @@ class _Daemon:
             )
             if not self._plan.is_lockstep:
                 nursery.start_soon(self._watch.run if self._plan.live is not None else self._watch.watch_levers)
-            await self._trader.run(lambda: self._on_recovered(on_ready))
+            try:
+                await self._trader.run(lambda: self._on_recovered(on_ready))
+            except BaseExceptionGroup as group:
+                self._leave_kill_file(group)
+                raise
             if self._hub.wants_view:
                 self._hub.publish(self._view())
             nursery.cancel_scope.cancel()
+
+    def _leave_kill_file(self, group: BaseExceptionGroup[BaseException]) -> None:
+        """What a broken journal cannot remember is remembered beside it: the next start is halted."""
+        broken = next((error for error in leaves(group) if isinstance(error, JournalError)), None)
+        if broken is not None and self._plan.live is not None:
+            with suppress(SettingsError):
+                write_kill_file(self._plan.state_dir, f"the journal could not be written: {broken}")
 
     def _on_recovered(self, on_ready: Callable[[Hello], None]) -> None:
         """Look for the kill file before the first price comes in."""

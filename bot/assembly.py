@@ -154,7 +154,7 @@ class Machines:
         `ramp_until_ns` and `sent_ns` are the gate's.
         """
         self.host = StrategyHost(settings.strategies, symbols)
-        limits = limits_of(settings.risk, symbols)
+        limits = limits_of(settings.risk, symbols, leverage=settings.live.leverage if wallets else 1)
         self.approvals = Approvals(limits.intent_ttl_ns)
         self.gate = RiskGate(limits, self.approvals, reconciles=wallets, ramp_until_ns=ramp_until_ns, sent_ns=sent_ns)
         self.paper_terms = terms_of(settings.paper, settings.bot.seed)

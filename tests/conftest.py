@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.support.cli import RECORDINGS, Bench
 
 settings.register_profile("bot", deadline=None)  # the first example of a test may compile kernels
-# The same few examples for every mutant, and no search for the smallest that fails: docs/mutation.md.
+# For docs/mutation.md: the same few examples for every mutant, no search for the smallest that fails, and nothing that
+# fails because the machine is slow.
 settings.register_profile(
-    "mutation", deadline=None, derandomize=True, max_examples=30, phases=(Phase.explicit, Phase.generate)
+    "mutation",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("bot")
 

@@ -25,6 +25,7 @@ from bot.core import messages as m
 from bot.core.instrument import Side
 from bot.core.latches import latch_name
 from bot.core.ledger import Ledger
+from bot.exchange.live.order import own_id
 from bot.storage.replay import facts
 
 CHECKPOINT_S: Final = 60
@@ -87,9 +88,10 @@ class Inspector:
             return
         self._read_journal(world)
         ledger = world.trader.keeper.ledger
-        ours = books_of(ledger)
+        exchange = self._truth.books
+        ours = books_of(ledger, exchange)
         end = End(
-            exchange=self._truth.books if self._is_live else ours,
+            exchange=exchange if self._is_live else ours,
             ours=ours,
             risk_state=ledger.risk_state,
             causes=tuple(latch_name(latch) for latch in ledger.latches),
@@ -136,7 +138,7 @@ class Inspector:
     def _arrived(self, order: Working) -> None:
         assert self._world is not None
         self._read_journal(self._world)
-        is_written = order.client_id in self._written
+        is_written = own_id(order.client_id) in self._written
         self._arrivals.append(
             Arrival(order.client_id, str(order.order_id), order.symbol, self._increases(order), is_written)
         )
@@ -154,7 +156,8 @@ class Inspector:
         trader = world.trader
         is_alive = world.is_alive and trader is not None
         ledger = trader.keeper.ledger if is_alive and trader is not None else None
-        ours = None if ledger is None or not ledger.quote else books_of(ledger)
+        exchange = self._truth.books
+        ours = None if ledger is None or not ledger.quote else books_of(ledger, exchange)
         live_hash = replayed_hash = ""
         if ledger is not None and at_s % CHECKPOINT_S == 0 and self._is_written_down(world):
             live_hash, replayed_hash = _digest(ledger), _digest(self._ledger)
@@ -162,7 +165,7 @@ class Inspector:
         return Second(
             at_s=at_s,
             is_connected=is_alive and self._is_calm(at_s),
-            exchange=self._truth.books if self._is_live or ours is None else ours,
+            exchange=exchange if self._is_live or ours is None else ours,
             ours=ours,
             session=world.incarnations,
             arrivals=tuple(self._arrivals),

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from actors.simulation.checkers import Books
 from bot.core.instrument import Instrument, Side
 from bot.core.ledger import Ledger
+from bot.exchange.live.order import own_id
 from bot.exchange.simulated.accounts import Account, AccountType
 from bot.exchange.simulated.futures_desk import FuturesDesk
 from bot.exchange.simulated.futures_orders import FuturesOrder
@@ -109,15 +110,21 @@ class Truth:
             else:
                 amounts[f"spot {instrument.base}"] = self.amount(SPOT, instrument.base)
                 amounts[f"spot {instrument.quote}"] = self.amount(SPOT, instrument.quote)
-        living = {each.client_id or f"#{each.order_id}": each.leaves_lots for each in self.working()}
+        living: dict[str, int] = {}
+        for each in self.working():
+            name = own_id(each.client_id) or f"#{each.order_id}"
+            living[name] = living.get(name, 0) + each.leaves_lots
         return Books(amounts, living)
 
     def _is_perp(self, symbol: str) -> bool:
         return self._futures is not None and symbol in self._futures.contracts
 
 
-def books_of(ledger: Ledger) -> Books:
-    """Return what our ledger says, in the same units."""
+def books_of(ledger: Ledger, exchange: Books) -> Books:
+    """Return what our ledger says, in the same units; without the stops that the exchange does not have.
+
+    These wait with us: where it has no such orders, or did not keep one.
+    """
     futures_atoms = ledger.futures_cash_atoms or 0
     amounts = {f"spot {ledger.quote}": ledger.cash_atoms - futures_atoms}
     if ledger.futures_cash_atoms is not None:
@@ -134,7 +141,12 @@ def books_of(ledger: Ledger) -> Books:
             perp = ledger.instruments.get(name)
             key = f"{wallet} {name}" if perp is None else name
             amounts[key] = amounts.get(key, 0) + (atoms if perp is None else atoms // perp.base_atoms_per_lot)
-    return Books(amounts, {record.intent.client_id: record.leaves_lots for record in ledger.live_orders})
+    living = {
+        record.intent.client_id: record.leaves_lots
+        for record in ledger.live_orders
+        if record.intent.order_type != "STOP" or record.intent.client_id in exchange.living
+    }
+    return Books(amounts, living)
 
 
 def _working(order: Order) -> Working:

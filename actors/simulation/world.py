@@ -7,7 +7,7 @@ kept. Nothing waits for real time and nothing is drawn but from the seed, so a w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -58,6 +58,7 @@ RESTART_S: Final = 5.0
 """After a bot has ended by itself it is started again, as a service manager would."""
 HEAL_EVERY_S: Final = 5.0
 """So often the operator asks for all positions to be closed, until somebody answers."""
+END_S: Final = 120.0
 MS_NS: Final = 1_000_000
 CASH_ATOMS: Final = 10_000 * ATOMS
 
@@ -141,6 +142,7 @@ class _Incarnation:
         self.ended = trio.Event()
         """Set when nothing of it has any effect any more."""
         self.trader: Trader | None = None
+        self.wish = End()
         self.restart_s = RESTART_S
         """How long after its end the next one begins."""
         tier = MemoryNetwork if settings.tier == "message" else WireNetwork
@@ -160,7 +162,7 @@ class _Incarnation:
         """Live. What it ends by is counted in `exits`, if it is an exception of ours; any other one goes up."""
         try:
             with self._life:
-                self.trader = Trader(self._terms, self._ports, await self.journal.load(), end=End())
+                self.trader = Trader(self._terms, self._ports, await self.journal.load(), end=self.wish)
                 await self.trader.run()
         except* BotError as group:
             if not self.ended.is_set():  # what a dead one says is heard by nobody
@@ -273,12 +275,15 @@ class World:
                 except trio.TooSlowError:
                     pass  # it may have died in between: the next one is asked
 
-    def end(self) -> None:
-        """Let the last bot end in order, as by SIGTERM."""
+    async def end(self) -> None:
+        """Let the last bot end in order, as by SIGTERM; it must not take for ever."""
         self.is_over = True
         self._down.cancel()
-        if self.trader is not None:
-            self.trader.end.ask(TIME_IS_OVER, is_complete=True)
+        if self._last is not None:
+            self._last.wish.ask(TIME_IS_OVER, is_complete=True)
+            with trio.move_on_after(END_S) as patience:
+                await self._last.ended.wait()
+            assert not patience.cancelled_caught, f"the bot did not end within {END_S:g} s"
 
     async def watch(self, observers: Sequence[Observer]) -> None:
         """Show the world to its observers once a second."""
@@ -323,10 +328,16 @@ class World:
         return wallets | {"bot cash": str(ledger.cash_atoms)} | held
 
 
-async def run_world(settings: WorldSettings, observers: Sequence[Observer] = ()) -> WorldReport:
+def _nothing(world: World) -> None:
+    del world
+
+
+async def run_world(
+    settings: WorldSettings, observers: Sequence[Observer] = (), on_made: Callable[[World], None] = _nothing
+) -> WorldReport:
     """Return what a world comes to. Needs a run in virtual time; `simulate` is one.
 
-    A bot that ends by an exception of ours is started again; any other exception goes up, as a group.
+    `on_made` is shown the world before anything happens in it. A bot that ends by an exception of ours is started again; any other exception goes up, as a group.
     """
     source = simulated_market(settings.symbols, settings.seed, settings.update_s)
     has_futures = any(symbol.endswith(PERP) for symbol in settings.symbols)
@@ -341,6 +352,7 @@ async def run_world(settings: WorldSettings, observers: Sequence[Observer] = ())
         trio.open_nursery() as nursery,
     ):
         world = World(settings, exchange, nursery)
+        on_made(world)
         WALL_NS.set(world.wall_ns)
         _agree_on_leverage(world)
         exchange.start()
@@ -357,7 +369,7 @@ async def run_world(settings: WorldSettings, observers: Sequence[Observer] = ())
                 with trio.move_on_at(settings.seconds + settings.heal_s):
                     await world.heal()
                 await trio.sleep_until(settings.seconds + settings.heal_s)
-            world.end()
+            await world.end()
         for observer in observers:
             observer.on_end(world)
         nursery.cancel_scope.cancel()
@@ -365,11 +377,13 @@ async def run_world(settings: WorldSettings, observers: Sequence[Observer] = ())
     raise AssertionError("a world ends with a report or an exception")
 
 
-def simulate(settings: WorldSettings, observers: Sequence[Observer] = ()) -> WorldReport:
-    """Return what a world comes to, from its seed alone. Raises as `run_world`."""
+def simulate(
+    settings: WorldSettings, observers: Sequence[Observer] = (), on_made: Callable[[World], None] = _nothing
+) -> WorldReport:
+    """Return what a world comes to, from its seed alone. Takes the same, and raises the same, as `run_world`."""
 
     async def main() -> WorldReport:
-        return await run_world(settings, observers)
+        return await run_world(settings, observers, on_made)
 
     with seeded_libraries(generator(settings.seed, "libraries")):
         return run_seeded(settings.seed, main)

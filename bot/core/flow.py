@@ -74,7 +74,7 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.OperatorAnswered: (_C,),
         m.AccountCompared: (_R,),
         m.OperatorCommand: (_E,),  # an order that is given up
-        m.ExternalFlow: (_R,),
+        m.ExternalFlow: (_R, _S),
         m.HealthReported: (_R,),
     },
     _E: {

@@ -24,6 +24,7 @@ class StrategyHost:
         self._hearing: dict[tuple[str, int], list[Seat]] = {}
         self._seats: dict[tuple[str, str], Seat] = {}
         self._instruments: dict[str, Instrument] = {}
+        self._quote = ""
         self._known: dict[tuple[str, str], Known] = {}
         """(strategy, symbol) to what the journal said, until the market is listed."""
         self.purse = Purse(Equity(self._instruments))
@@ -88,6 +89,10 @@ class StrategyHost:
                 for seat in self._seats.values():
                     if seat.symbol == message.symbol and seat.liquidate(message.price_ticks):
                         yield seat.signal(message.ts_ns, message.price_ticks)
+            case m.ExternalFlow():
+                if message.currency == self._quote:
+                    self.purse.equity.flow_atoms += message.atoms
+                    self.purse.cash_atoms += message.atoms
             case m.Recovered():
                 self._recover(message)
             case _:
@@ -112,6 +117,7 @@ class StrategyHost:
                     seat.restore(known)
 
     def _recover(self, message: m.Recovered) -> None:
+        self._quote = message.quote
         self.purse.equity.recover(message)
         self.purse.cash_atoms = message.cash_atoms
         for name, held in message.holdings.items():

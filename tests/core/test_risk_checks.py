@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 
 from bot.assembly import limits_of, research_limits_of
-from bot.config import load_settings
+from bot.config import RiskSettings, load_settings
 from bot.core import messages as m
 from bot.core.approvals import Approvals
 from bot.core.instrument import ATOMS, Side
@@ -39,6 +40,7 @@ from tests.support.builders import (
 )
 
 S = OrderState
+DOCS = Path(__file__).parents[2] / "docs"
 WIDE = {"max_position_bps": 10**6, "max_gross_bps": 10**6}
 PERP = listed(is_perp=True)
 
@@ -769,6 +771,16 @@ def test_research_knows_none_of_the_checks_of_trading() -> None:
     off = Limits(**{name: getattr(made, name) for name in Limits.__struct_fields__[:15]})
     assert made == off
     assert len(RULES) > 30
+
+
+@pytest.mark.parametrize("code", DenyReason)
+def test_the_manual_lists_every_code(code: DenyReason) -> None:
+    assert f"`{code}`" in (DOCS / "risk.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("key", RiskSettings.__struct_fields__)
+def test_the_manuals_list_every_key(key: str) -> None:
+    assert any(f"`{key}`" in (DOCS / name).read_text("utf-8") for name in ("risk.md", "breakers.md"))
 
 
 def test_F70_a_buy_for_an_amount_reserves_the_amount() -> None:

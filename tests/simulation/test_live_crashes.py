@@ -146,23 +146,25 @@ async def check_dead(bench: LiveBench, client: SpotClient) -> Written:
     return said
 
 
-def records_written(bench: LiveBench) -> int:
+def orders_written(bench: LiveBench) -> int:
+    """Return how many orders the journal knows, read beside its writer."""
     path = bench.state_dir / f"live-{ACCOUNT}.sqlite"
+    count = "SELECT count(*) FROM journal WHERE instr(payload, CAST('\"OrderApproved\"' AS BLOB))"
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
-        return journal.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0]
+        return journal.execute(count).fetchone()[0]
     return 0
 
 
 def wait_for_a_moment(bench: LiveBench, process: subprocess.Popen[str], rng: random.Random) -> None:
-    """Wait until the run is somewhere: one time in three in its start-up, else some records into its trading."""
+    """Wait until the run is somewhere: one time in three in its start-up, else in the life of an order."""
     if rng.random() < 0.34:
         time.sleep(rng.uniform(0, 2.5))
         return
-    until = records_written(bench) + rng.randrange(4, 40)
+    until = orders_written(bench) + rng.randrange(1, 5)
     deadline_s = time.monotonic() + 15
-    while process.poll() is None and records_written(bench) < until and time.monotonic() < deadline_s:
-        time.sleep(0.002)
-    time.sleep(rng.uniform(0, 0.03))
+    while process.poll() is None and orders_written(bench) < until and time.monotonic() < deadline_s:
+        time.sleep(0.001)
+    time.sleep(rng.choice((0.0, rng.uniform(0, 0.03))))
 
 
 @pytest.fixture(scope="module")

@@ -379,6 +379,21 @@ def test_after_the_healing_nothing_goes_wrong_and_all_positions_are_closed() -> 
     assert report.faults["lost_packet"] > 0
 
 
+def test_a_bot_that_does_not_end_fails_its_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def for_ever(_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("actors.trader.Trader._close", for_ever)
+    with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="did not end within"), flatten_subgroups=True):
+        simulate(world(seconds=10.0))
+
+
+def test_a_world_ends_although_its_bot_has_only_begun() -> None:
+    for at in range(20):
+        report = simulate(world(seconds=0.05 * at))
+        assert report.incarnations == 1
+
+
 def test_an_exception_that_is_none_of_ours_goes_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError

@@ -292,3 +292,11 @@ def test_a_guard_that_the_journal_does_not_name_is_measured_from_the_entry() -> 
 def test_what_an_earlier_session_holds_can_be_left() -> None:
     made = advised(Script({0: row(2)}), known=earlier())
     assert wishes(say(made, minute(101))) == [(0, 0, 0)]
+
+
+def test_money_from_outside_can_be_spent() -> None:
+    host = StrategyHost({}, [BTC])
+    say(host, listed(), recovered(cash=1_000))
+    say(host, m.ExternalFlow(ts_ns=NOW_NS, wallet="spot", currency="USDT", atoms=500 * ATOMS, reason="deposit"))
+    say(host, m.ExternalFlow(ts_ns=NOW_NS, wallet="spot", currency="DOGE", atoms=500 * ATOMS, reason="deposit"))
+    assert (host.purse.cash_atoms, host.purse.equity_atoms) == (1_500 * ATOMS, 1_500 * ATOMS)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
 from bot.core import messages as m
 from bot.core.approvals import NOT_SENT, Approvals
 from bot.core.instrument import ATOM_SCALE, Instrument, Side
@@ -24,7 +26,7 @@ from bot.core.messages import Condition, RiskState, Wallet
 from bot.core.orders import FOLLOWS, REFUSALS, OrderIntent, OrderRecord, OrderState, advance, order_number
 from bot.errors import BadReply, OffGrid
 from bot.exchange.live.calls import Call, Cancel, CancelSymbol, Look, Place, ReadFills, Resolve, wallet_of
-from bot.exchange.live.order import CLOSING_MARK, LIVING, LiveOrder, own_id
+from bot.exchange.live.order import LIVING, LiveOrder, own_id
 from bot.exchange.live.order import Place as Waits
 from bot.exchange.poloniex.futures_client import NOTHING_TO_CLOSE_CODES
 from bot.exchange.poloniex.outcome import Accepted, Doubt, Market, Outcome, RefusalKind, Refused, Unknown, fence_ms
@@ -208,7 +210,7 @@ class LiveDesk:
 
     def _hold(self, order: LiveOrder, reason: str) -> Said:
         """Let a stop wait here."""
-        order.place = Waits.HERE
+        order.wait_here()
         self._count(order)
         if order.state not in LIVING:
             order.state = OrderState.NEW
@@ -238,7 +240,7 @@ class LiveDesk:
 
     def _cancel_if_due(self, order: LiveOrder) -> Said:
         """Ask for the cancel, again and again until the order is seen to have ended."""
-        if order.place is Waits.HERE:
+        if order.place is Waits.HERE and not order.is_lost:
             yield from self._finish(order, OrderState.CANCELED, "canceled by us")
             return
         if order.end is not None or {"place", "cancel"} & order.under_way or self._now_ns < order.next_cancel_ns:
@@ -331,14 +333,11 @@ class LiveDesk:
         self._orders[record.intent.client_id] = order
         order.is_cancel_wanted = record.is_cancel_requested
         order.cancel_since_ns = order.next_cancel_ns = self._now_ns
-        if order.is_stop:
-            was_here = wallet_of(order.intent.symbol) == "futures" or (order.state in LIVING and not order.order_id)
-            order.place = Waits.HERE if was_here and not order.order_id else Waits.CONDITIONAL
-            if wallet_of(order.intent.symbol) == "futures" and order.order_id:
-                order.place = Waits.BOOK
+        order.place = _place_of(order)
         if order.place is Waits.HERE:
             yield from self._hold(order, HELD_HERE)
-            self._look(order)  # it may have been sent just before the end
+            # It may have been sent just before the end.
+            yield from self._seek(order, msgspec.structs.replace(self._doubt_of(order), doubt=Doubt.NO_ANSWER))
         elif order.is_in_doubt and not order.is_seen:
             order.state = OrderState.SUBMITTED
             yield from self._lose(order, self._doubt_of(order))
@@ -349,7 +348,9 @@ class LiveDesk:
 
     def _doubt_of(self, order: LiveOrder) -> Unknown:
         """Return the doubt about an order of an earlier session: when it was signed, and what was answered, is lost."""
-        signed_ms = min(self._now_ns // MS_NS, order.since_ns // MS_NS + RESTART_FENCE_MS)
+        signed_ms = self._now_ns // MS_NS
+        if not order.is_stop:
+            signed_ms = min(signed_ms, order.since_ns // MS_NS + RESTART_FENCE_MS)
         return Unknown(
             reason="the bot ended before it was answered",
             doubt=Doubt.AMBIGUOUS,
@@ -380,7 +381,7 @@ class LiveDesk:
         """Let the stops act that wait here and that the market has reached; look for those at the exchange."""
         for order in list(self._orders.values()):
             intent = order.intent
-            if intent.symbol != symbol or not order.is_stop or order.is_fired:
+            if intent.symbol != symbol or not order.is_stop or order.is_fired or order.is_lost:
                 continue
             price_ticks = ask_ticks if intent.side is Side.BUY else bid_ticks
             if intent.side.sign * (price_ticks - intent.trigger_ticks) < 0:
@@ -403,8 +404,6 @@ class LiveDesk:
         is_hindered = any(each.intent.client_id in self._orders for each in rivals)
         if self._now_ns < order.next_try_ns or (is_hindered and self._now_ns - order.fired_ns < RIVALS_NS):
             return
-        if order.tries or wallet_of(order.intent.symbol) == "spot":
-            order.sent_id = f"{order.intent.client_id}{CLOSING_MARK}{order.tries}"
         lots = self._free_lots(order) if order.tries else order.left_lots
         order.tries += 1
         order.place = Waits.BOOK
@@ -497,10 +496,14 @@ class LiveDesk:
         """Doubt an order whose answer says nothing; it is asked for until it is certain."""
         if order.is_seen and not order.is_fired:
             return  # the stream knows better: it is there
-        order.is_lost = True
         if order.state is OrderState.SUBMITTED:
             order.state = OrderState.UNKNOWN
             yield self._event(order, OrderState.UNKNOWN, unknown.reason)
+        yield from self._seek(order, unknown)
+
+    def _seek(self, order: LiveOrder, unknown: Unknown) -> Said:
+        order.is_lost = True
+        self._count(order)
         yield from self._report_doubt(order.intent.symbol, unknown.reason)
         order.under_way.add("resolve")
         self._calls.append(Resolve(order.intent.symbol, unknown, order.is_protective))
@@ -520,7 +523,7 @@ class LiveDesk:
         self._count(order)
         if order.is_fired:
             yield from self._try_again(order, outcome)
-        else:
+        elif order.place is not Waits.HERE:
             yield from self._finish(order, OrderState.NEVER_ACCEPTED, outcome.text)
         yield from self._report_doubt(order.intent.symbol)
 
@@ -700,9 +703,7 @@ class LiveDesk:
             return
         was_in_doubt = order.is_lost or order.is_strange
         order.is_lost = order.is_strange = False
-        if order.place is Waits.HERE and not order.is_fired:
-            order.place = Waits.BOOK  # it was sent by an earlier session
-            order.is_fired = True
+        self._note_sent(order)
         if was_in_doubt:
             self._count(order)
         if report.state.is_final:
@@ -711,6 +712,13 @@ class LiveDesk:
             yield from self._stand(order, report.state)
         if was_in_doubt:
             yield from self._report_doubt(symbol)
+
+    def _note_sent(self, order: LiveOrder) -> None:
+        """Take note that the work of a stop was begun by an earlier session."""
+        if order.place is Waits.HERE and not order.is_fired:
+            order.place = Waits.BOOK
+            order.is_fired = True
+            self._look(order)
 
     def _count_filled(self, order: LiveOrder, report: OrderChanged) -> Said:
         try:
@@ -796,6 +804,7 @@ class LiveDesk:
             self._owed.pop(order.intent.client_id, None)
         if order.state.is_final:
             return
+        self._note_sent(order)
         was_lost, order.is_lost = order.is_lost, False
         if order.is_all_filled:
             self._begin_end(order, OrderState.FILLED, "")
@@ -880,6 +889,15 @@ class LiveDesk:
         if wallet_of(symbol) == "futures":
             return int(quantity)
         return self._instruments[symbol].qty_lots(f"{quantity:f}")
+
+
+def _place_of(order: LiveOrder) -> Waits:
+    """Return where an order of an earlier session waits: who has no id of the exchange waits here, if it is a stop."""
+    if not order.is_stop:
+        return Waits.BOOK
+    if wallet_of(order.intent.symbol) == "futures":
+        return Waits.BOOK if order.order_id else Waits.HERE
+    return Waits.HERE if order.state in LIVING and not order.order_id else Waits.CONDITIONAL
 
 
 def _atoms(amount: Decimal) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from bot.core import messages as m
 from bot.core.orders import FOLLOWS, REFUSALS, OrderIntent, OrderState, order_number
+from bot.exchange.live.calls import PERP_ENDING
 
 CLOSING_MARK: Final = "s"
 """What follows the client id of a stop in the id of an order that does the stop's work in its place."""
@@ -31,7 +32,7 @@ class Place(Enum):
 
 def own_id(client_id: str) -> str:
     """Return the client id of the intent that an order with `client_id` was sent for."""
-    is_closing = client_id[_ID_LENGTH : _ID_LENGTH + 1] == CLOSING_MARK and order_number(client_id[:_ID_LENGTH])
+    is_closing = client_id[_ID_LENGTH:] == CLOSING_MARK and order_number(client_id[:_ID_LENGTH])
     return client_id[:_ID_LENGTH] if is_closing else client_id
 
 
@@ -140,6 +141,12 @@ class LiveOrder:
         if state in REFUSALS and state not in FOLLOWS.get(self.state, frozenset()):
             return OrderState.EXPIRED
         return state
+
+    def wait_here(self) -> None:
+        """Wait with us from now on; what is sent at the trigger is another order than one that waited there."""
+        self.place = Place.HERE
+        if not self.intent.symbol.endswith(PERP_ENDING):
+            self.sent_id = self.intent.client_id + CLOSING_MARK
 
     def closing(self, qty_lots: int) -> OrderIntent:
         """Return the market order that does the work of a stop."""

@@ -40,7 +40,7 @@ class Rig:
     # --- told
 
     def tell(self, *messages: m.AnyMessage) -> list[m.AnyMessage]:
-        return self._take([said for message in messages for said in self.desk.handle(message)])
+        return self.take([said for message in messages for said in self.desk.handle(message)])
 
     def submit(self, intent: OrderIntent) -> OrderIntent:
         self.approvals.issue(intent, self.now_ns)
@@ -59,7 +59,7 @@ class Rig:
         return self.said[before:]
 
     def placed(self, intent: OrderIntent, outcome: Outcome[str]) -> list[m.AnyMessage]:
-        return self._take(self.desk.placed(intent.client_id, outcome, self.now_ns))
+        return self.take(self.desk.placed(intent.client_id, outcome, self.now_ns))
 
     def accept(self, intent: OrderIntent, order_id: str = "77") -> OrderIntent:
         """Submit an order that the exchange takes."""
@@ -74,21 +74,21 @@ class Rig:
         return intent
 
     def hear(self, *events: Event) -> list[m.AnyMessage]:
-        return self._take([said for event in events for said in self.desk.hear(event, self.now_ns)])
+        return self.take([said for event in events for said in self.desk.hear(event, self.now_ns)])
 
     def cancelled(self, intent: OrderIntent, outcome: Refused | Unknown | None = None) -> list[m.AnyMessage]:
-        return self._take(self.desk.cancelled(intent.client_id, outcome, self.now_ns))
+        return self.take(self.desk.cancelled(intent.client_id, outcome, self.now_ns))
 
     def resolved(self, intent: OrderIntent, outcome: Accepted[OrderChanged] | Refused) -> list[m.AnyMessage]:
-        return self._take(self.desk.resolved(intent.client_id, outcome, self.now_ns))
+        return self.take(self.desk.resolved(intent.client_id, outcome, self.now_ns))
 
     def looked(self, intent: OrderIntent, found: OrderChanged | None) -> list[m.AnyMessage]:
-        return self._take(self.desk.looked(intent.client_id, found, self.now_ns))
+        return self.take(self.desk.looked(intent.client_id, found, self.now_ns))
 
     def fills_read(self, intent: OrderIntent, fills: Iterable[Filled] | None) -> list[m.AnyMessage]:
-        return self._take(self.desk.fills_read(intent.client_id, fills, self.now_ns))
+        return self.take(self.desk.fills_read(intent.client_id, fills, self.now_ns))
 
-    def _take(self, said: Iterable[m.AnyMessage]) -> list[m.AnyMessage]:
+    def take(self, said: Iterable[m.AnyMessage]) -> list[m.AnyMessage]:
         new = list(said)
         self.said += new
         self.calls += self.desk.take_calls()

@@ -1,664 +1,745 @@
-"""The desk of live orders, edge by edge, and against an exchange that loses and reorders everything."""
+"""What the desk of live orders concludes from evidence, edge by edge."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bot.core import messages as m
-from bot.core.approvals import Approvals
-from bot.core.instrument import Side
-from bot.core.orders import OrderIntent, OrderRecord, OrderState
-from bot.exchange.live.calls import Call, Cancel, CancelSymbol, Look, Place, ReadFills, Resolve
-from bot.exchange.live.desk import CANCEL_ALL_AFTER_NS, CANCEL_FAILS_AFTER_NS, LiveDesk
-from bot.exchange.poloniex.outcome import Accepted, Doubt, Market, Outcome, RefusalKind, Refused, Unknown
-from bot.exchange.poloniex.private_state import Filled, Fresh, OrderChanged, Stale
-from tests.support.builders import BTC, MS_NS, NOW_NS, all_of, buy, listed, only, recovered, sell
+from bot.core.messages import Condition, RiskState
+from bot.core.orders import OrderRecord, OrderState, client_id
+from bot.exchange.live.calls import Cancel, CancelSymbol, Look, Place, ReadFills, Resolve
+from bot.exchange.poloniex.outcome import Accepted, Doubt, Market, RefusalKind, Unknown, search_fence_ms
+from bot.exchange.poloniex.private_state import BalanceChanged, Fresh, Stale
+from tests.exchange.live.desks import (
+    NEVER,
+    NOW_MS,
+    PERP,
+    TTL_NS,
+    Rig,
+    changed,
+    filled,
+    lost,
+    recovered,
+    refused,
+    stop,
+)
+from tests.support.builders import BTC, NOW_NS, all_of, buy, depth, listed, only, sell, trade
 
 S = OrderState
-PERP = "BTC_USDT_PERP"
-FENCE_MS = NOW_NS // MS_NS + 6_500
+RACE = Unknown(reason="21304: filled", doubt=Doubt.RACE, code=21304)
+TIMEOUT = Unknown(reason="no answer", doubt=Doubt.NO_ANSWER)
 
 
-def desk(*orders: OrderRecord) -> LiveDesk:
-    made = LiveDesk(Approvals(60 * m.SECOND_NS))
-    for message in (listed(), listed(PERP, is_perp=True), recovered(orders=orders)):
-        list(made.handle(message))
-    return made
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    rig.tell(recovered(epoch=1))
+    return rig
 
 
-def submit(made: LiveDesk, intent: OrderIntent, at_ns: int = NOW_NS) -> list[m.AnyMessage]:
-    made._approvals.issue(intent, at_ns)
-    return list(made.handle(m.SubmitOrder(ts_ns=at_ns, intent=intent)))
+# --- the send port
 
 
-def changed(
-    intent: OrderIntent, state: OrderState, filled: int = 0, order_id: str = "e1", market: Market = Market.SPOT
-) -> OrderChanged:
-    return OrderChanged(
-        market=market,
-        symbol=intent.symbol,
-        order_id=order_id,
-        client_id=intent.client_id,
-        side=intent.side,
-        order_type=intent.order_type,
-        state=state,
-        price=None,
-        quantity=Decimal(intent.qty_lots),
-        filled_quantity=Decimal(filled),
-        filled_amount=Decimal(0),
-        created_ms=0,
-        changed_ms=0,
-    )
+def test_an_approved_order_is_sent_once_and_is_new_when_the_exchange_says_so(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    assert rig.asked(Place) == [Place(order, is_protective=False)]
+    rig.placed(order, Accepted(value="77"))
+    assert [(event.state, event.order_id) for event in rig.events(order)] == [(S.NEW, "77")]
+    rig.pass_s(60)
+    assert not rig.asked(Place)
 
 
-def filled(intent: OrderIntent, lots: int, trade_id: str = "t1", fee_currency: str = "BTC") -> Filled:
-    return Filled(
-        market=Market.SPOT,
-        symbol=intent.symbol,
-        order_id="e1",
-        client_id=intent.client_id,
-        trade_id=trade_id,
-        side=intent.side,
-        price=Decimal(100),
-        quantity=Decimal(lots),
-        fee=Decimal("0.001"),
-        fee_currency=fee_currency,
-        is_maker=False,
-        traded_ms=0,
-    )
+def test_F99_an_order_without_an_approval_is_not_sent(rig: Rig) -> None:
+    order = buy(10, 100)
+    event = only(rig.tell(m.SubmitOrder(ts_ns=NOW_NS, intent=order)), m.OrderEvent)
+    assert (event.state, event.reason) == (S.REJECTED, "not sent: not approved, or no longer")
+    assert not rig.calls
 
 
-def lost(intent: OrderIntent, doubt: Doubt = Doubt.NO_ANSWER) -> Unknown:
-    return Unknown(reason="no answer", doubt=doubt, client_id=intent.client_id, fence_ms=FENCE_MS)
+def test_F29_an_order_that_was_approved_too_long_ago_is_not_sent(rig: Rig) -> None:
+    order = buy(10, 100)
+    rig.approvals.issue(order, NOW_NS)
+    event = only(rig.tell(m.SubmitOrder(ts_ns=NOW_NS + TTL_NS + 1, intent=order)), m.OrderEvent)
+    assert event.state is S.REJECTED
+    assert not rig.calls
 
 
-def states(said: Iterable[m.AnyMessage]) -> list[OrderState]:
-    return [event.state for event in all_of(said, m.OrderEvent)]
+def test_an_order_that_never_left_is_rejected_as_not_sent(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.placed(order, refused(RefusalKind.NOT_SENT, 0, "no connection"))
+    assert rig.events(order)[-1].reason == "not sent: no connection"
 
 
-def kinds(made: LiveDesk) -> list[type]:
-    return [type(call) for call in made.take_calls()]
+# --- answers
 
 
-def placed(made: LiveDesk, intent: OrderIntent, outcome: Outcome[str], at_ns: int = NOW_NS) -> list[m.AnyMessage]:
-    return list(made.placed(intent.client_id, outcome, at_ns))
+def test_F30_a_definite_refusal_is_a_rejection_with_its_code(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.placed(order, refused(code=21330, text="below minQuantity"))
+    assert [(event.state, event.reason) for event in rig.events(order)] == [(S.REJECTED, "21330 below minQuantity")]
 
 
-def living(intent: OrderIntent | None = None) -> tuple[LiveDesk, OrderIntent]:
-    """Return a desk with one order that the exchange has accepted."""
-    made, order = desk(), intent or buy(10, 90)
-    submit(made, order)
-    made.take_calls()
-    placed(made, order, Accepted(value="e1"))
-    return made, order
+def test_F07_a_throttled_submit_is_a_rejection_and_each_is_counted(rig: Rig) -> None:
+    for number in range(3):
+        order = rig.submit(buy(10, 100, number=number + 1))
+        rig.placed(order, refused(RefusalKind.THROTTLED, 429, "slow down"))
+        assert rig.states(order) == [S.REJECTED]
+    assert [report.is_well for report in rig.health(Condition.RATE_LIMIT)] == [False] * 3
 
 
-# --- sending
+@pytest.mark.parametrize("kind", [RefusalKind.AUTH, RefusalKind.ACCOUNT])
+def test_F108_a_refusal_of_the_account_halts_each_time(rig: Rig, kind: RefusalKind) -> None:
+    for number in (1, 2):
+        rig.placed(rig.submit(buy(10, 100, number=number)), refused(kind, 21351, "frozen"))
+    assert [report.severity for report in rig.health(Condition.AUTHORITY)] == [RiskState.HALTED] * 2
 
 
-def test_an_order_is_asked_for_once_and_said_when_it_is_accepted() -> None:
-    made, order = desk(), buy(10, 90)
-    assert submit(made, order) == []
-    assert made.take_calls() == [Place(order, is_protective=False)]
-    assert states(placed(made, order, Accepted(value="e1"))) == [S.NEW]
-    assert made.take_calls() == []
+def test_F45_a_market_that_takes_no_orders_is_reported_until_it_takes_one(rig: Rig) -> None:
+    rig.placed(rig.submit(buy(10, 100)), refused(RefusalKind.MODE, 21341, "post-only"))
+    rig.pass_s(1)
+    report = only(rig.health(Condition.CANCELS), m.HealthReported)
+    assert (report.is_well, report.scope) == (False, f"symbol:{BTC}")
+    rig.accept(buy(10, 100, number=2))
+    rig.pass_s(1)
+    assert rig.health(Condition.CANCELS)[-1].is_well
 
 
-def test_F29_an_order_without_an_approval_is_not_asked_for() -> None:
-    made, order = desk(), buy(10, 90)
-    said = list(made.handle(m.SubmitOrder(ts_ns=NOW_NS, intent=order)))
-    assert (states(said), kinds(made)) == ([S.REJECTED], [])
+def test_F06_an_ambiguous_answer_is_unknown_and_is_looked_for_by_the_same_id(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100), Doubt.AMBIGUOUS)
+    assert rig.states(order) == [S.UNKNOWN]
+    assert only(rig.asked(Resolve), Resolve).unknown.client_id == order.client_id
+    assert [(r.is_well, r.scope) for r in rig.health(Condition.UNKNOWN_ORDER)] == [(False, f"symbol:{BTC}")]
 
 
-@pytest.mark.parametrize(
-    ("kind", "condition", "severity"),
-    [
-        (RefusalKind.ORDER, None, None),
-        (RefusalKind.NOT_SENT, None, None),
-        (RefusalKind.AUTH, m.Condition.AUTHORITY, m.RiskState.HALTED),
-        (RefusalKind.ACCOUNT, m.Condition.AUTHORITY, m.RiskState.HALTED),
-        (RefusalKind.MODE, m.Condition.ACCOUNT_MODE, m.RiskState.REDUCE_ONLY),
-    ],
-)
-def test_F108_a_refusal_ends_the_order_and_says_whom_it_concerns(
-    kind: RefusalKind, condition: m.Condition | None, severity: m.RiskState | None
-) -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    said = placed(made, order, Refused(code=21_000, text="no", kind=kind))
-    assert states(said) == [S.REJECTED]
-    assert [(each.condition, each.severity) for each in all_of(said, m.HealthReported)] == (
-        [(condition, severity)] if condition is not None else []
-    )
+def test_F01_proof_of_absence_is_the_end_of_an_unknown_order(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100))
+    rig.resolved(order, NEVER)
+    assert rig.states(order) == [S.UNKNOWN, S.NEVER_ACCEPTED]
+    assert rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
 
 
-def test_three_throttled_orders_in_a_minute_are_reported_and_time_heals_them() -> None:
-    made = desk()
-    for number in range(1, 4):
-        order = buy(10, 90, number=number)
-        submit(made, order)
-        said = placed(made, order, Refused(code=429, text="slow", kind=RefusalKind.THROTTLED))
-        assert len(all_of(said, m.HealthReported)) == (number == 3)
-    later = list(made.handle(m.Tick(ts_ns=NOW_NS + 61 * m.SECOND_NS)))
-    assert only(later, m.HealthReported).is_well
+def test_F05_an_unknown_order_is_never_sent_again(rig: Rig) -> None:
+    rig.lose(buy(10, 100))
+    rig.asked(Place)
+    rig.pass_s(300)
+    assert not rig.asked(Place)
 
 
-# --- doubt
+def test_F02_an_unknown_order_that_is_found_goes_on_as_it_stands(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100))
+    rig.resolved(order, Accepted(value=changed(order, S.NEW)))
+    assert rig.states(order) == [S.UNKNOWN, S.NEW]
+    assert rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
 
 
-@pytest.mark.parametrize("doubt", [Doubt.NO_ANSWER, Doubt.AMBIGUOUS, Doubt.EXISTS])
-def test_F02_F04_F06_an_answer_that_says_nothing_leaves_the_order_unknown_and_searched_for(doubt: Doubt) -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    made.take_calls()
-    said = placed(made, order, lost(order, doubt))
-    assert states(said) == [S.UNKNOWN]
-    assert only(said, m.HealthReported).scope == f"symbol:{BTC}"
-    assert made.take_calls() == [Resolve(BTC, lost(order, doubt), is_protective=False)]
-    assert not made.is_quiet("spot")
+def test_F04_a_client_id_that_is_taken_means_that_the_order_is_there(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100), Doubt.EXISTS)
+    assert rig.states(order) == [S.UNKNOWN]
+    rig.hear(changed(order, S.NEW))
+    assert rig.states(order) == [S.UNKNOWN, S.NEW]
+    rig.resolved(order, NEVER)  # whatever comes of the search now
+    assert rig.states(order) == [S.UNKNOWN, S.NEW]
 
 
-def test_F05_nothing_is_ever_sent_twice() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    made.take_calls()
-    placed(made, order, lost(order))
-    for second in range(200):
-        list(made.handle(m.Tick(ts_ns=NOW_NS + second * m.SECOND_NS)))
-        assert Place not in kinds(made)
+def test_F46_a_question_that_fails_is_no_evidence(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.looked(order, None)
+    rig.pass_s(60)
+    assert rig.states(order) == [S.NEW]
 
 
-def test_F02_an_unknown_order_that_is_found_is_adopted() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    placed(made, order, lost(order))
-    said = list(made.resolved(order.client_id, Accepted(value=changed(order, S.NEW)), NOW_NS))
-    assert (states(said), only(said, m.HealthReported).is_well) == ([S.NEW], True)
+def test_F08_news_of_the_stream_may_come_before_the_answer(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.hear(changed(order, S.NEW))
+    rig.placed(order, Accepted(value="77"))
+    assert rig.states(order) == [S.NEW]
 
 
-def test_F01_F03_only_proof_ends_an_unknown_order_as_never_accepted() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    placed(made, order, lost(order))
-    never = Refused(code=0, text="never accepted", kind=RefusalKind.NEVER_ACCEPTED)
-    assert states(made.resolved(order.client_id, never, NOW_NS)) == [S.NEVER_ACCEPTED]
+@pytest.mark.parametrize("answer", [lost(buy(10, 100)), refused(), Accepted(value="77")])
+def test_F09_a_fill_before_the_answer_is_booked_and_the_answer_takes_nothing_back(rig: Rig, answer: object) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.hear(filled(order, 4))
+    rig.placed(order, answer)  # type: ignore[arg-type]
+    assert rig.booked_lots(order) == 4
+    assert rig.states(order) == [S.PARTIALLY_FILLED]
 
 
-def test_F08_news_of_a_lost_order_on_the_stream_settles_the_doubt_and_the_search_changes_nothing() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    placed(made, order, lost(order))
-    assert states(made.hear(changed(order, S.NEW), NOW_NS)) == [S.NEW]
-    never = Refused(code=0, text="never accepted", kind=RefusalKind.NEVER_ACCEPTED)
-    assert states(made.resolved(order.client_id, never, NOW_NS)) == []
-
-
-def test_F08_the_answer_after_the_stream_is_no_news() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    assert states(made.hear(changed(order, S.NEW), NOW_NS)) == [S.NEW]
-    assert placed(made, order, Accepted(value="e1")) == []
-
-
-def test_F09_a_fill_before_the_answer_is_said_and_the_order_lives_on() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    assert len(all_of(made.hear(filled(order, 4), NOW_NS), m.Fill)) == 1
-    assert states(placed(made, order, Accepted(value="e1"))) == [S.NEW]
-
-
-@pytest.mark.parametrize("late", [Accepted(value="e1"), Refused(code=1, text="no"), None])
-def test_F10_an_answer_after_the_end_changes_nothing(late: Outcome[str] | None) -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    list(made.hear(changed(order, S.CANCELED), NOW_NS))
-    assert placed(made, order, late or lost(order)) == []
+@pytest.mark.parametrize("answer", [lost(buy(10, 100)), refused(), Accepted(value="77")])
+def test_F10_an_answer_after_the_end_changes_nothing(rig: Rig, answer: object) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.hear(filled(order, 10), changed(order, S.FILLED, 10))
+    before = list(rig.said)
+    rig.placed(order, answer)  # type: ignore[arg-type]
+    rig.hear(changed(order, S.NEW))
+    assert rig.said == before
+    assert rig.states(order) == [S.FILLED]
 
 
 # --- fills and ends
 
 
-def test_F17_a_fill_is_said_once_however_often_it_comes() -> None:
-    made, order = living()
-    assert len(all_of(made.hear(filled(order, 4), NOW_NS), m.Fill)) == 1
-    assert list(made.hear(filled(order, 4), NOW_NS)) == []
-    assert list(made.fills_read(order.client_id, [filled(order, 4)], NOW_NS)) == []
-
-
-def test_F19_an_end_waits_for_the_fills_that_it_counts_and_they_are_asked_for() -> None:
-    made, order = living()
-    assert list(made.hear(changed(order, S.FILLED, 10), NOW_NS)) == []
-    assert made.take_calls() == [ReadFills(order.client_id, BTC, "e1")]
-    said = list(made.fills_read(order.client_id, [filled(order, 6, "t1"), filled(order, 4, "t2")], NOW_NS))
+def test_an_end_is_said_after_its_fills(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    said = rig.hear(changed(order, S.PARTIALLY_CANCELED, 4, cancel_reason="21"))
+    assert said == []
+    assert only(rig.asked(ReadFills), ReadFills).order_id == "77"
+    said = rig.fills_read(order, [filled(order, 3, "1"), filled(order, 1, "2")])
     assert [type(each) for each in said] == [m.Fill, m.Fill, m.OrderEvent]
-    assert states(said) == [S.FILLED]
+    last = rig.events(order)[-1]
+    assert (last.state, last.filled_lots, last.reason) == (S.PARTIALLY_CANCELED, 4, "21")
 
 
-def test_F20_fills_of_a_gap_are_found_whatever_their_ids() -> None:
-    made, order = living()
-    list(made.hear(filled(order, 2, "t9"), NOW_NS))
-    list(made.hear(changed(order, S.FILLED, 10), NOW_NS))
-    said = made.fills_read(order.client_id, [filled(order, 2, "t9"), filled(order, 8, "t1")], NOW_NS)
-    assert [fill.trade_id for fill in all_of(said, m.Fill)] == ["t1"]
+def test_an_end_whose_fills_cannot_be_had_is_said_after_a_while_and_its_fills_are_still_asked_for(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(changed(order, S.CANCELED, 4))
+    rig.fills_read(order, None)
+    rig.pass_s(31)
+    assert (rig.events(order)[-1].state, rig.events(order)[-1].filled_lots) == (S.CANCELED, 4)
+    assert not rig.desk.is_quiet("spot")
+    rig.asked(ReadFills)
+    rig.fills_read(order, None)
+    rig.pass_s(6)
+    assert rig.asked(ReadFills)
+    rig.fills_read(order, [filled(order, 4)])
+    assert rig.booked_lots(order) == 4
+    assert rig.desk.is_quiet("spot")
 
 
-def test_F19_a_fill_that_a_report_counts_and_nobody_tells_is_asked_for_after_a_while() -> None:
-    made, order = living()
-    list(made.hear(changed(order, S.PARTIALLY_FILLED, 4), NOW_NS))
-    assert kinds(made) == []
-    list(made.handle(m.Tick(ts_ns=NOW_NS + 3 * m.SECOND_NS)))
-    assert kinds(made) == [ReadFills]
-    assert list(made.fills_read(order.client_id, None, NOW_NS)) == []
-    list(made.handle(m.Tick(ts_ns=NOW_NS + 10 * m.SECOND_NS)))
-    assert kinds(made) == [ReadFills]
+def test_F19_a_report_of_more_than_our_fills_asks_for_those_of_the_order(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(changed(order, S.PARTIALLY_FILLED, 5))
+    rig.pass_s(3)
+    assert only(rig.asked(ReadFills), ReadFills).client_id == order.client_id
+    rig.fills_read(order, [filled(order, 5)])
+    assert rig.booked_lots(order) == 5
 
 
-def test_F12_a_fill_after_the_end_is_said() -> None:
-    made, order = living()
-    assert states(made.hear(changed(order, S.CANCELED), NOW_NS)) == [S.CANCELED]
-    assert len(all_of(made.hear(filled(order, 4), NOW_NS), m.Fill)) == 1
+def test_F20_a_fill_with_a_lower_id_that_was_missed_is_found_by_its_order(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 2, "9"), changed(order, S.PARTIALLY_FILLED, 5))
+    rig.pass_s(3)
+    rig.asked(ReadFills)
+    rig.fills_read(order, [filled(order, 3, "8"), filled(order, 2, "9")])
+    assert rig.booked_lots(order) == 5
+    assert len(all_of(rig.said, m.Fill)) == 2
 
 
-def test_F54_an_older_report_lowers_nothing() -> None:
-    made, order = living()
-    list(made.hear(filled(order, 6), NOW_NS))
-    list(made.hear(changed(order, S.PARTIALLY_FILLED, 6), NOW_NS))
-    assert list(made.hear(changed(order, S.NEW, 0), NOW_NS)) == []
-    assert list(made.hear(changed(order, S.PARTIALLY_FILLED, 2), NOW_NS)) == []
+def test_F17_a_fill_is_said_once_wherever_it_comes_from(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 2), filled(order, 2))
+    rig.fills_read(order, [filled(order, 2)])
+    assert len(all_of(rig.said, m.Fill)) == 1
 
 
-@pytest.mark.parametrize(("currency", "said_as"), [("BTC", ""), ("", ""), ("USDT", "USDT"), ("TRX", "TRX")])
-def test_F64_a_fee_in_an_unusual_coin_says_so(currency: str, said_as: str) -> None:
-    made, order = living()
-    assert only(made.hear(filled(order, 4, fee_currency=currency), NOW_NS), m.Fill).fee_currency == said_as
+def test_F18_the_same_trade_with_another_content_is_passed_on_to_be_put_aside(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 2), filled(order, 3))
+    assert [fill.qty_lots for fill in all_of(rig.said, m.Fill)] == [2, 3]
+    assert rig.events(order)[-1].filled_lots == 2  # not counted
 
 
-def test_F66_contracts_are_lots_and_no_coins() -> None:
-    made = LiveDesk(Approvals(60 * m.SECOND_NS))
-    for message in (listed(PERP, is_perp=True, quantity_scale=3), recovered()):
-        list(made.handle(message))
-    order = buy(7, symbol=PERP)
-    submit(made, order)
-    report = changed(order, S.PARTIALLY_FILLED, 3, market=Market.FUTURES)
-    assert only(made.hear(report, NOW_NS), m.OrderEvent).filled_lots == 3
+def test_F12_a_fill_after_the_end_is_said_and_opens_nothing(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.cancel(order)
+    rig.hear(changed(order, S.CANCELED))
+    rig.hear(filled(order, 2))
+    assert rig.booked_lots(order) == 2
+    assert rig.states(order)[-1] is S.CANCELED
+
+
+def test_a_report_after_the_end_that_counts_more_has_its_fills_asked_for(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(changed(order, S.CANCELED))
+    rig.hear(changed(order, S.CANCELED, 2))
+    rig.pass_s(3)
+    assert rig.asked(ReadFills)
+
+
+def test_F16_more_than_was_ordered_is_said_as_it_is(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 8, "1"), filled(order, 8, "2"))
+    assert rig.booked_lots(order) == 16
+
+
+def test_all_lots_filled_is_an_end_without_a_report(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 10))
+    assert rig.states(order) == [S.NEW, S.FILLED]
+
+
+def test_an_amount_is_spent_when_the_exchange_says_so(rig: Rig) -> None:
+    order = rig.accept(msgspec.structs.replace(buy(10), amount_atoms=1))
+    rig.hear(filled(order, 10))
+    assert S.FILLED not in rig.states(order)
+    rig.hear(changed(order, S.FILLED, 10))
+    assert rig.states(order)[-1] is S.FILLED
+
+
+def test_F54_an_old_report_lowers_nothing(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 5), changed(order, S.PARTIALLY_FILLED, 5))
+    before = rig.events(order)
+    rig.looked(order, changed(order, S.NEW, 0))
+    rig.looked(order, changed(order, S.PARTIALLY_FILLED, 2))
+    assert rig.events(order) == before
+
+
+@pytest.mark.parametrize("reason", ["LIMIT_MAKER_ORDER_INCORRECT_PRICE_CONDITION", "a reason of next year"])
+def test_F27_a_maker_that_would_take_ends_with_the_exchange_s_reason(rig: Rig, reason: str) -> None:
+    order = rig.accept(msgspec.structs.replace(buy(10, 100), order_type="LIMIT_MAKER", symbol=PERP))
+    rig.hear(changed(order, S.CANCELED, cancel_reason=reason))
+    assert (rig.events(order)[-1].state, rig.events(order)[-1].reason) == (S.CANCELED, reason)
+
+
+@pytest.mark.parametrize("reason", ["FL_LIQUIDATION", "RISK_LIMIT"])
+def test_F72_an_end_forced_by_the_exchange_halts_its_market(rig: Rig, reason: str) -> None:
+    order = rig.accept(msgspec.structs.replace(buy(10, 100), symbol=PERP))
+    rig.hear(changed(order, S.CANCELED, cancel_reason=reason))
+    report = only(rig.health(Condition.INTEGRITY), m.HealthReported)
+    assert (report.severity, report.scope) == (RiskState.HALTED, f"symbol:{PERP}")
+
+
+def test_F22_what_cannot_be_read_keeps_the_order_and_is_reported(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.looked(order, "PAUSED is no state")  # type: ignore[arg-type]
+    assert rig.states(order) == [S.NEW]
+    assert not rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
+    rig.looked(order, changed(order, S.CANCELED))
+    assert rig.states(order)[-1] is S.CANCELED
+    assert rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
+
+
+def test_a_fill_off_the_grid_is_not_booked_and_halts_its_market(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 1, quantity=Decimal("0.5")))
+    assert not all_of(rig.said, m.Fill)
+    assert rig.health(Condition.INTEGRITY)[-1].severity is RiskState.HALTED
+
+
+def test_F66_coins_and_contracts_become_lots_each_in_its_own_way(rig: Rig) -> None:
+    rig.tell(listed(quantity_scale=3), listed(PERP, quantity_scale=3, is_perp=True, notional_atoms_min=0))
+    coins, contracts = rig.accept(buy(9_000, 100)), rig.accept(buy(9_000, 100, number=2, symbol=PERP), "78")
+    rig.hear(filled(coins, 2), filled(contracts, 2, order_id="78"))
+    assert [fill.qty_lots for fill in all_of(rig.said, m.Fill)] == [2_000, 2]
+
+
+def test_F64_a_fee_in_a_third_coin_names_it(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 1, "1", fee=Decimal("0.5"), fee_currency="TRX"), filled(order, 1, "2", fee_currency="BTC"))
+    assert [fill.fee_currency for fill in all_of(rig.said, m.Fill)] == ["TRX", ""]
+
+
+def test_an_order_that_is_two_at_the_exchange_halts_its_market(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(changed(order, S.NEW, order_id="78"))
+    assert rig.health(Condition.INTEGRITY)[-1].severity is RiskState.HALTED
 
 
 # --- cancels
 
 
-def test_F13_a_cancel_is_repeated_ever_more_slowly_until_the_order_is_seen_to_have_ended() -> None:
-    made, order = living()
-    list(made.handle(m.CancelOrder(ts_ns=NOW_NS, client_id=order.client_id)))
+def test_F13_a_lost_cancel_is_repeated_slower_and_slower_and_then_goes_to_the_whole_market(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.cancel(order)
     asked_s: list[float] = []
-    for quarter in range(80):
-        at_ns = NOW_NS + quarter * m.SECOND_NS // 4
-        list(made.handle(m.Tick(ts_ns=at_ns)))
-        for call in made.take_calls():
-            if isinstance(call, Cancel):
-                asked_s.append(quarter / 4)
-                list(made.cancelled(order.client_id, lost(order), at_ns))
-            elif isinstance(call, Look):
-                list(made.looked(order.client_id, None, at_ns))
-    assert asked_s == [0, 0.5, 1.5, 3.5, 8.5, 13.5, 18.5]
+    for quarter in range(4 * 40):
+        for _ in rig.asked(Cancel):
+            asked_s.append(quarter / 4)
+            rig.cancelled(order, TIMEOUT)
+        rig.pass_s(0.25)
+    assert asked_s[:7] == [0, 0.5, 1.5, 3.5, 8.5, 13.5, 18.5]
+    assert len(rig.asked(CancelSymbol)) == 3  # at 30, 35 and 40 s
+    report = rig.health(Condition.CANCELS)[0]
+    assert (report.is_well, report.ts_ns - NOW_NS) == (False, m.SECOND_NS // 4)
+    rig.hear(changed(order, S.CANCELED))
+    rig.pass_s(0.25)
+    assert rig.health(Condition.CANCELS)[-1].is_well
 
 
-def test_F13_F107_a_cancel_that_does_not_work_takes_all_orders_of_its_market_and_is_reported() -> None:
-    made, order = living()
-    list(made.handle(m.CancelOrder(ts_ns=NOW_NS, client_id=order.client_id)))
-    made.take_calls()
-    list(made.handle(m.Tick(ts_ns=NOW_NS + CANCEL_ALL_AFTER_NS)))
-    assert CancelSymbol(BTC) in made.take_calls()
-    said = list(made.handle(m.Tick(ts_ns=NOW_NS + CANCEL_FAILS_AFTER_NS)))
-    report = only(said, m.HealthReported)
-    assert (report.condition, report.is_well) == (m.Condition.CANCELS, False)
-    list(made.hear(changed(order, S.CANCELED), NOW_NS + CANCEL_FAILS_AFTER_NS))
-    healed = only(made.handle(m.Tick(ts_ns=NOW_NS + CANCEL_FAILS_AFTER_NS + 1)), m.HealthReported)
-    assert (healed.condition, healed.is_well) == (m.Condition.CANCELS, True)
+def test_F107_a_market_that_refuses_cancels_is_asked_on_and_reported(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.cancel(order)
+    rig.asked(Cancel)
+    rig.cancelled(order, refused(RefusalKind.MODE, 21340, "maintenance"))
+    rig.pass_s(1)
+    assert not rig.health(Condition.CANCELS)[-1].is_well
+    assert rig.asked(Cancel)
 
 
-def test_F11_a_race_is_settled_by_looking_at_the_order() -> None:
-    made, order = living()
-    list(made.handle(m.CancelOrder(ts_ns=NOW_NS, client_id=order.client_id)))
-    made.take_calls()
-    assert list(made.cancelled(order.client_id, lost(order, Doubt.RACE), NOW_NS)) == []
-    assert kinds(made) == [Look]
-    list(made.looked(order.client_id, changed(order, S.FILLED, 10), NOW_NS))
-    assert kinds(made) == [ReadFills]
-    assert states(made.fills_read(order.client_id, [filled(order, 10)], NOW_NS)) == [S.FILLED]
+def test_F12_a_cancel_that_was_taken_is_no_end(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.cancel(order)
+    rig.cancelled(order)
+    assert rig.states(order) == [S.NEW, S.PENDING_CANCEL]
+    rig.asked(Look)
+    rig.pass_s(1.25)
+    assert rig.asked(Look)
+    rig.looked(order, changed(order, S.CANCELED))
+    assert rig.states(order)[-1] is S.CANCELED
 
 
-def test_F11_not_found_alone_ends_nothing() -> None:
-    made, order = living()
-    assert list(made.looked(order.client_id, None, NOW_NS)) == []
-    assert made.living == [order]
+def test_F11_a_cancel_that_lost_the_race_is_settled_by_the_order_itself(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.cancel(order)
+    rig.cancelled(order, RACE)
+    assert rig.states(order) == [S.NEW]
+    assert rig.asked(Look)
+    rig.looked(order, None)  # not found is never final by itself
+    assert rig.states(order) == [S.NEW]
+    rig.looked(order, changed(order, S.FILLED, 10))
+    rig.fills_read(order, [filled(order, 10)])
+    assert rig.states(order)[-1] is S.FILLED
+    rig.pass_s(1)
+    assert not rig.health(Condition.CANCELS)
 
 
-def test_a_cancel_that_is_wanted_before_the_answer_is_sent_after_it() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    made.take_calls()
-    list(made.handle(m.CancelOrder(ts_ns=NOW_NS, client_id=order.client_id)))
-    assert kinds(made) == []
-    placed(made, order, Accepted(value="e1"))
-    assert kinds(made) == [Cancel]
+def test_a_cancel_of_an_order_that_is_not_answered_waits_for_the_answer(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.cancel(order)
+    assert not rig.asked(Cancel)
+    rig.placed(order, Accepted(value="77"))
+    assert only(rig.asked(Cancel), Cancel).client_id == order.client_id
 
 
-def test_a_cancel_of_an_unknown_order_is_sent_by_its_client_id() -> None:
-    made, order = desk(), buy(10, 90)
-    submit(made, order)
-    placed(made, order, lost(order))
-    made.take_calls()
-    list(made.handle(m.CancelOrder(ts_ns=NOW_NS, client_id=order.client_id)))
-    assert made.take_calls() == [Cancel(order.client_id, BTC, is_protective=False)]
+def test_a_cancel_of_an_unknown_order_is_sent_by_its_client_id(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100))
+    rig.cancel(order)
+    assert only(rig.asked(Cancel), Cancel).client_id == order.client_id
+    rig.cancelled(order, RACE)
+    assert rig.states(order) == [S.UNKNOWN]
 
 
-# --- strangers
+def test_F15_a_cancel_after_a_partial_fill_ends_with_the_fills(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.cancel(order)
+    rig.hear(filled(order, 3), changed(order, S.PARTIALLY_CANCELED, 3))
+    assert (rig.events(order)[-1].state, rig.events(order)[-1].filled_lots) == (S.PARTIALLY_CANCELED, 3)
 
 
-def test_F25_an_order_of_somebody_else_is_reported_once() -> None:
-    made, stranger = desk(), buy(10, 90, client_id="web-123")
-    report = only(made.hear(changed(stranger, S.NEW), NOW_NS), m.HealthReported)
-    assert (report.condition, report.severity, report.scope) == (
-        m.Condition.FOREIGN_ORDER,
-        m.RiskState.REDUCE_ONLY,
-        f"symbol:{BTC}",
+# --- the private stream
+
+
+def test_F55_a_stale_stream_is_reported_until_all_of_them_are_fresh(rig: Rig) -> None:
+    rig.hear(Stale(market=Market.SPOT, reason="cut"), Stale(market=Market.FUTURES, reason="cut"))
+    rig.hear(Fresh(market=Market.SPOT, at_ms=NOW_MS, living=frozenset()))
+    assert [report.is_well for report in rig.health(Condition.PRIVATE_STREAM)] == [False]
+    rig.hear(Fresh(market=Market.FUTURES, at_ms=NOW_MS, living=frozenset()))
+    assert [report.is_well for report in rig.health(Condition.PRIVATE_STREAM)] == [False, True]
+
+
+def test_F55_an_order_that_a_fresh_list_lacks_is_asked_for(rig: Rig) -> None:
+    there, gone = rig.accept(buy(10, 100)), rig.accept(buy(10, 100, number=2), "78")
+    rig.hear(Fresh(market=Market.SPOT, at_ms=NOW_MS, living=frozenset({"77"})))
+    assert only(rig.asked(Look), Look).client_id == gone.client_id
+    assert rig.states(there) == [S.NEW]
+
+
+def test_F55_without_a_stream_the_list_of_orders_tells_what_ended(rig: Rig) -> None:
+    there, gone = rig.accept(buy(10, 100)), rig.accept(buy(10, 100, number=2), "78")
+    list(rig.desk.listed("spot", [changed(there, S.PARTIALLY_FILLED, 1)], rig.now_ns))
+    rig.pass_s(3)
+    assert [call.client_id for call in rig.asked(Look)] == [gone.client_id]
+    assert [call.client_id for call in rig.asked(ReadFills)] == [there.client_id]
+
+
+def test_F25_a_foreign_order_allows_only_reductions_in_its_market(rig: Rig) -> None:
+    rig.hear(changed(buy(10, 100), S.NEW, client_id="mine", order_id="5"))
+    rig.hear(changed(buy(10, 100), S.PARTIALLY_FILLED, 1, client_id="mine", order_id="5"))
+    report = only(rig.health(Condition.FOREIGN_ORDER), m.HealthReported)
+    assert (report.severity, report.scope) == (RiskState.REDUCE_ONLY, f"symbol:{BTC}")
+
+
+@pytest.mark.parametrize("theirs", [client_id(1, 500), client_id(7, 1)])
+def test_F56_an_order_in_our_name_that_is_not_ours_halts_everything(rig: Rig, theirs: str) -> None:
+    rig.hear(changed(buy(10, 100), S.NEW, client_id=theirs, order_id="5"))
+    report = only(rig.health(Condition.FOREIGN_ORDER), m.HealthReported)
+    assert (report.severity, report.scope) == (RiskState.HALTED, "")
+
+
+def test_the_end_of_a_foreign_order_is_nothing(rig: Rig) -> None:
+    assert rig.hear(changed(buy(10, 100), S.CANCELED, client_id="mine", order_id="5")) == []
+
+
+def test_an_order_that_never_lived_and_lives_halts_its_market(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100))
+    rig.resolved(order, NEVER)
+    rig.hear(changed(order, S.NEW))
+    report = only(rig.health(Condition.INTEGRITY), m.HealthReported)
+    assert (report.severity, report.scope) == (RiskState.HALTED, f"symbol:{BTC}")
+
+
+# --- the comparison of books
+
+
+def test_a_wallet_is_quiet_only_while_none_of_its_orders_is_under_way(rig: Rig) -> None:
+    assert rig.desk.is_quiet("spot")
+    order = rig.submit(buy(10, 100))
+    assert not rig.desk.is_quiet("spot")
+    assert rig.desk.is_quiet("futures")
+    rig.placed(order, Accepted(value="77"))
+    assert rig.desk.is_quiet("spot")
+    rig.hear(changed(order, S.PARTIALLY_FILLED, 2))
+    assert not rig.desk.is_quiet("spot")
+    rig.hear(filled(order, 2))
+    assert rig.desk.is_quiet("spot")
+
+
+def test_what_changed_counts_and_what_was_repeated_does_not(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    version = rig.desk.versions["spot"]
+    rig.hear(changed(order, S.NEW))
+    rig.looked(order, changed(order, S.NEW))
+    assert rig.desk.versions["spot"] == version
+    rig.hear(filled(order, 1))
+    assert rig.desk.versions["spot"] > version
+
+
+def test_orders_are_compared_as_the_books_count_them(rig: Rig) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(filled(order, 4))
+    guard = rig.submit(stop(PERP, 5, number=2))
+    assert rig.desk.living("spot", {order.client_id: 1, "5": 7}) == {order.client_id: 6, "5": 7}
+    assert rig.desk.living("futures", {}) == {guard.client_id: 5}
+
+
+# --- giving up
+
+
+def test_an_order_that_the_operator_gives_up_ends_and_is_looked_for_no_more(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100), Doubt.EXISTS)
+    rig.tell(m.OperatorCommand(ts_ns=NOW_NS, verb="abandon", command_id="", subject=order.client_id))
+    assert rig.states(order)[-1] is S.ABANDONED
+    assert rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
+    assert not rig.desk.is_lost(order.client_id)
+
+
+# --- a start
+
+
+def record(state: OrderState = S.SUBMITTED, filled_lots: int = 0, order_id: str = "", **changes: object) -> OrderRecord:
+    made = OrderRecord(
+        intent=buy(10, 100), state=state, filled_lots=filled_lots, submitted_ns=NOW_NS - m.SECOND_NS, order_id=order_id
     )
-    assert list(made.hear(changed(stranger, S.NEW), NOW_NS)) == []
+    return msgspec.structs.replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_F56_F87_an_order_with_our_mark_that_we_never_made_halts() -> None:
-    made, twin = desk(), buy(10, 90, number=77)
-    report = only(made.hear(changed(twin, S.NEW), NOW_NS), m.HealthReported)
-    assert (report.condition, report.severity) == (m.Condition.FOREIGN_ORDER, m.RiskState.HALTED)
+def start(*records: OrderRecord, **more: object) -> Rig:
+    rig = Rig()
+    rig.tell(recovered(*records, **more))  # type: ignore[arg-type]
+    return rig
 
 
-def test_F55_a_stream_that_is_down_is_reported_until_all_are_up() -> None:
-    made = desk()
-    assert not only(made.hear(Stale(market=Market.SPOT, reason="cut"), NOW_NS), m.HealthReported).is_well
-    assert list(made.hear(Stale(market=Market.FUTURES, reason="cut"), NOW_NS)) == []
-    assert list(made.hear(Fresh(market=Market.SPOT, at_ms=0, living=frozenset()), NOW_NS)) == []
-    fresh = Fresh(market=Market.FUTURES, at_ms=0, living=frozenset())
-    assert only(made.hear(fresh, NOW_NS), m.HealthReported).is_well
+@pytest.mark.parametrize("state", [S.SUBMITTED, S.UNKNOWN])
+def test_F77_an_order_that_was_not_answered_before_the_crash_is_unknown(state: OrderState) -> None:
+    rig = start(record(state))
+    assert rig.states(buy(10, 100)) == [S.UNKNOWN]
+    unknown = only(rig.asked(Resolve), Resolve).unknown
+    # It was signed before the start at the latest, and what was answered is not known either.
+    assert search_fence_ms(unknown) >= NOW_MS + 5_000 + 10_000
+    assert not rig.asked(Place)
 
 
-def test_F21_an_order_that_a_full_list_lacks_is_looked_at_and_not_given_up() -> None:
-    made, _ = living()
-    said = list(made.hear(Fresh(market=Market.SPOT, at_ms=0, living=frozenset()), NOW_NS))
-    assert (states(said), kinds(made)) == ([], [Look])
+def test_F77_an_order_of_long_ago_can_no_longer_arrive() -> None:
+    rig = start(record(submitted_ns=NOW_NS - 3_600 * m.SECOND_NS))
+    assert search_fence_ms(only(rig.asked(Resolve), Resolve).unknown) < NOW_MS
+
+
+def test_F97_an_order_that_worked_before_the_restart_is_asked_for_and_goes_on() -> None:
+    order = buy(10, 100)
+    rig = start(record(S.NEW, order_id="77"))
+    assert only(rig.asked(Look), Look).order_id == "77"
+    rig.looked(order, changed(order, S.NEW))
+    assert rig.states(order) == []
+    assert rig.desk.is_quiet("spot")
+
+
+def test_F97_a_cancel_that_was_wanted_before_the_restart_is_wanted_still() -> None:
+    rig = start(record(S.NEW, order_id="77", is_cancel_requested=True))
+    rig.pass_s(0.25)
+    assert rig.asked(Cancel)
+
+
+def test_F17_fills_of_an_earlier_session_are_not_counted_twice() -> None:
+    order = buy(10, 100)
+    rig = start(record(S.PARTIALLY_FILLED, 3, order_id="77", reported_lots=3))
+    rig.hear(filled(order, 3, "1"))  # the stream tells it again
+    assert all(event.filled_lots == 3 for event in rig.events(order))
+    rig.looked(order, changed(order, S.PARTIALLY_FILLED, 5))
+    rig.pass_s(3)
+    rig.fills_read(order, [filled(order, 3, "1"), filled(order, 2, "2")])
+    assert rig.events(order)[-1].filled_lots == 5
+    assert rig.booked_lots(order) == 5
+
+
+def test_fills_that_an_ended_order_owes_are_asked_for_after_a_restart() -> None:
+    order = buy(10, 100)
+    rig = start(unsettled=[record(S.CANCELED, 1, order_id="77", reported_lots=4)])
+    assert not rig.desk.is_quiet("spot")
+    rig.pass_s(1)
+    assert rig.asked(ReadFills)
+    rig.fills_read(order, [filled(order, 1, "1"), filled(order, 3, "2")])
+    assert rig.booked_lots(order) == 4
+    assert rig.events(order) == []
+    assert rig.desk.is_quiet("spot")
+
+
+def test_what_the_stream_says_before_the_journal_was_read_waits_for_it() -> None:
+    order = buy(10, 100)
+    rig = Rig()
+    assert rig.hear(changed(order, S.NEW), filled(order, 2)) == []
+    assert not rig.desk.is_quiet("spot")
+    rig.tell(recovered(record(S.NEW, order_id="77")))
+    assert rig.booked_lots(order) == 2
+    assert not rig.health(Condition.FOREIGN_ORDER)
+
+
+def test_what_is_said_of_a_market_before_it_is_listed_waits_for_it() -> None:
+    order = buy(10, 100)
+    rig = Rig(is_listed=False)
+    rig.tell(recovered(record(S.NEW, order_id="77")))
+    rig.hear(filled(order, 2), changed(order, S.PARTIALLY_FILLED, 2))
+    assert not all_of(rig.said, m.Fill)
+    rig.tell(listed())
+    assert rig.booked_lots(order) == 2
 
 
 # --- stops
 
 
-def stop(symbol: str = BTC) -> OrderIntent:
-    return sell(
-        5, order_type="STOP", time_in_force="GTC", trigger_ticks=80, symbol=symbol, is_reduce_only=True, role="stop"
-    )
+def test_a_stop_on_coins_waits_at_the_exchange(rig: Rig) -> None:
+    guard = rig.submit(stop())
+    assert rig.asked(Place) == [Place(guard, is_protective=True)]
+    rig.placed(guard, Accepted(value="77"))
+    assert rig.desk.has_protective
+    rig.tell(trade(80, 1, symbol=BTC))
+    assert not rig.asked(Place)
+    rig.pass_s(1.25)
+    assert only(rig.asked(Look), Look).is_protective  # the exchange should have seen it
 
 
-def test_a_stop_on_coins_waits_at_the_exchange() -> None:
-    made, order = desk(), stop()
-    submit(made, order)
-    assert made.take_calls() == [Place(order, is_protective=True)]
+def test_a_stop_on_contracts_waits_here_and_is_sent_once_at_its_trigger(rig: Rig) -> None:
+    guard = rig.submit(stop(PERP))
+    assert rig.states(guard) == [S.NEW]
+    rig.tell(trade(91, 1, symbol=PERP), depth(((91, 1),), ((92, 1),), symbol=PERP))
+    assert not rig.asked(Place)
+    rig.tell(trade(90, 1, symbol=PERP), trade(89, 1, symbol=PERP))
+    sent = only(rig.asked(Place), Place).intent
+    assert (sent.client_id, sent.order_type, sent.is_reduce_only) == (guard.client_id, "MARKET", True)
+    rig.placed(guard, Accepted(value="77"))
+    rig.hear(filled(guard, 10), changed(guard, S.FILLED, 10))
+    assert rig.states(guard) == [S.NEW, S.FILLED]
 
 
-def test_a_stop_on_contracts_waits_here_and_is_sent_when_the_touch_reaches_it() -> None:
-    made, order = desk(), stop(PERP)
-    assert states(submit(made, order)) == [S.NEW]
-    book = m.Depth(ts_ns=NOW_NS, symbol=PERP, bids=((81, 1),), asks=((82, 1),))
-    list(made.handle(book))
-    assert kinds(made) == []
-    list(made.handle(m.Depth(ts_ns=NOW_NS, symbol=PERP, bids=((80, 1),), asks=((81, 1),))))
-    list(made.handle(m.Depth(ts_ns=NOW_NS, symbol=PERP, bids=((79, 1),), asks=((80, 1),))))
-    assert made.take_calls() == [Place(order, is_protective=False)]
+def test_a_stop_on_a_short_is_reached_from_below_by_the_ask(rig: Rig) -> None:
+    rig.submit(stop(PERP, trigger=110, side=buy(1).side))
+    rig.tell(depth(((111, 1),), ((112, 1),), symbol=PERP))
+    assert only(rig.asked(Place), Place).intent.side is buy(1).side
 
 
-def test_a_stop_that_waits_here_is_cancelled_at_once() -> None:
-    made, order = desk(), stop(PERP)
-    submit(made, order)
-    assert states(made.handle(m.CancelOrder(ts_ns=NOW_NS, client_id=order.client_id))) == [S.CANCELED]
+def test_a_stop_that_waits_here_is_cancelled_here(rig: Rig) -> None:
+    guard = rig.submit(stop(PERP))
+    rig.cancel(guard)
+    assert rig.states(guard) == [S.NEW, S.CANCELED]
+    rig.tell(trade(80, 1, symbol=PERP))
+    assert not rig.calls
 
 
-def test_a_stop_that_the_exchange_refuses_waits_here() -> None:
-    made, order = desk(), stop()
-    submit(made, order)
-    made.take_calls()
-    assert states(placed(made, order, Refused(code=25_003, text="no"))) == [S.NEW]
-    list(
-        made.handle(
-            m.TradeTick(ts_ns=NOW_NS, symbol=BTC, trade_id="t", price_ticks=79, qty_lots=1, taker_side=Side.SELL)
-        )
-    )
-    assert made.take_calls() == [Place(order, is_protective=False)]
+def test_a_stop_that_the_exchange_refused_waits_here(rig: Rig) -> None:
+    guard = rig.submit(stop())
+    rig.placed(guard, refused(code=25001, text="stop price"))
+    assert rig.states(guard) == [S.NEW]
+    rig.asked(Place)
+    rig.tell(trade(90, 1))
+    closing = only(rig.asked(Place), Place)
+    assert (closing.intent.order_type, closing.is_protective) == ("MARKET", False)
 
 
-# --- after a restart
+def test_a_stop_that_fails_at_its_trigger_makes_way_for_itself_and_closes_at_the_market(rig: Rig) -> None:
+    profit = rig.accept(sell(10, 120, number=2, is_reduce_only=True), "78")
+    guard = rig.accept(stop())
+    rig.asked(Place)
+    rig.hear(changed(guard, S.FAILED))
+    assert only(rig.asked(Cancel), Cancel).client_id == profit.client_id
+    assert not rig.asked(Place)
+    rig.hear(changed(profit, S.CANCELED, order_id="78"))
+    rig.pass_s(0.25)
+    closing = only(rig.asked(Place), Place).intent
+    assert (closing.client_id, closing.qty_lots) == (f"{guard.client_id}s", 10)
+    rig.placed(closing, Accepted(value="79"))
+    rig.hear(changed(guard, S.FAILED))  # late news of the exchange's own stop
+    rig.hear(filled(guard, 10, client_id=closing.client_id, order_id="79"))
+    assert rig.states(guard) == [S.NEW, S.FILLED]
+    assert rig.booked_lots(guard) == 10
 
 
-@pytest.mark.parametrize("state", [S.SUBMITTED, S.UNKNOWN])
-def test_F77_what_was_perhaps_sent_is_unknown_after_a_crash_and_searched_for(state: OrderState) -> None:
-    record = OrderRecord(intent=buy(10, 90), state=state, filled_lots=0, submitted_ns=NOW_NS)
-    made = LiveDesk(Approvals(2 * m.SECOND_NS))
-    list(made.handle(listed()))
-    said = list(made.handle(recovered(orders=[record])))
-    assert states(said) == [S.UNKNOWN]
-    (call,) = made.take_calls()
-    assert isinstance(call, Resolve)
-    assert call.unknown.fence_ms == NOW_NS // MS_NS + 2_000 + 5_000 + 1_500
+def test_a_stop_whose_work_is_refused_tries_again_with_what_is_there_and_then_tells(rig: Rig) -> None:
+    guard = rig.accept(stop())
+    rig.asked(Place)
+    rig.hear(BalanceChanged(market=Market.SPOT, currency="BTC", available=Decimal(7), hold=Decimal(0), changed_ms=1))
+    rig.hear(changed(guard, S.FAILED))
+    tried: list[int] = []
+    for _ in range(40):
+        for call in rig.asked(Place):
+            tried.append(call.intent.qty_lots)
+            rig.placed(call.intent, refused())
+        rig.pass_s(1)
+    assert tried == [10, 7, 7, 7, 7]
+    assert rig.states(guard) == [S.NEW, S.EXPIRED]
+    report = only(rig.health(Condition.INTEGRITY), m.HealthReported)
+    assert (report.severity, report.scope) == (RiskState.REDUCE_ONLY, f"symbol:{BTC}")
 
 
-def test_what_worked_before_a_crash_is_looked_at() -> None:
-    record = OrderRecord(intent=buy(10, 90), state=S.NEW, filled_lots=3, submitted_ns=NOW_NS, order_id="e1")
-    made = desk(record)
-    assert made.take_calls() == [Look(record.intent.client_id, BTC, "e1", is_protective=False)]
-    assert list(made.hear(changed(record.intent, S.PARTIALLY_FILLED, 3), NOW_NS)) != []
+def test_F69_a_stop_with_nothing_left_to_close_ends(rig: Rig) -> None:
+    guard = rig.submit(stop(PERP))
+    rig.tell(trade(80, 1, symbol=PERP))
+    rig.placed(guard, refused(code=10018, text="no position"))
+    assert rig.states(guard) == [S.NEW, S.EXPIRED]
+    assert not rig.health(Condition.INTEGRITY)
 
 
-# --- against an exchange that loses and reorders everything
+def test_a_stop_whose_work_never_arrived_is_sent_again_after_proof_and_under_the_same_id(rig: Rig) -> None:
+    guard = rig.submit(stop(PERP))
+    rig.tell(trade(80, 1, symbol=PERP))
+    rig.asked(Place)
+    rig.placed(guard, lost(guard))
+    assert not rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
+    rig.pass_s(20)
+    assert not rig.asked(Place)  # it may live
+    rig.resolved(guard, NEVER)
+    rig.pass_s(2)
+    assert only(rig.asked(Place), Place).intent.client_id == guard.client_id
+    assert rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
+    assert rig.states(guard) == [S.NEW]
 
 
-@dataclass
-class Book:
-    """An order as the exchange has it."""
-
-    intent: OrderIntent
-    fills: list[int] = field(default_factory=list[int])
-    state: OrderState = S.NEW
-
-    @property
-    def filled(self) -> int:
-        return sum(self.fills)
-
-    def all_fills(self) -> list[Filled]:
-        fills = [filled(self.intent, lots, f"t{number}") for number, lots in enumerate(self.fills)]
-        return [msgspec.structs.replace(fill, order_id=f"e-{self.intent.client_id}") for fill in fills]
+def test_a_triggered_stop_is_the_order_that_came_of_it(rig: Rig) -> None:
+    guard = rig.accept(stop())
+    rig.looked(guard, changed(guard, S.FILLED, 10, order_id="99", client_id=""))
+    assert only(rig.asked(ReadFills), ReadFills).order_id == "99"
+    rig.fills_read(guard, [filled(guard, 10, order_id="99", client_id="")])
+    assert rig.states(guard)[-1] is S.FILLED
 
 
-class Chaos:
-    """A model exchange, its wires, and the desk at the other end."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.desk = desk()
-        self.now_ns = NOW_NS
-        self.said: list[m.AnyMessage] = []
-        self.calls: list[Call] = []
-        self.books: dict[str, Book] = {}
-        self.on_the_way: list[tuple[int, OrderIntent]] = []
-        """(until when it may arrive, order): requests that nobody heard an answer to."""
-        self.news: list[OrderChanged | Filled] = []
-        self.made = 0
-
-    def hear(self, said: Iterable[m.AnyMessage]) -> None:
-        self.said += said
-        self.calls += self.desk.take_calls()
-
-    def run(self) -> None:
-        often = self.new, self.answer, self.answer, self.fill, self.tell, self.tell, self.tick, self.arrive, self.cancel
-        for _ in range(120):
-            self.rng.choice(often)()
-        self.settle()
-
-    def new(self) -> None:
-        if self.made < 6:
-            self.made += 1
-            order = buy(10, 90, number=self.made)
-            self.desk._approvals.issue(order, self.now_ns)
-            self.hear(self.desk.handle(m.SubmitOrder(ts_ns=self.now_ns, intent=order)))
-
-    def cancel(self) -> None:
-        if self.desk.living:
-            order = self.rng.choice(self.desk.living)
-            self.hear(self.desk.handle(m.CancelOrder(ts_ns=self.now_ns, client_id=order.client_id)))
-
-    def tick(self) -> None:
-        self.now_ns += self.rng.choice((m.SECOND_NS // 4, m.SECOND_NS, 3 * m.SECOND_NS))
-        self.hear(self.desk.handle(m.Tick(ts_ns=self.now_ns)))
-
-    def accept(self, order: OrderIntent) -> None:
-        assert order.client_id not in self.books, "one intent became two orders"
-        self.books[order.client_id] = Book(order)
-        self.report(self.books[order.client_id])
-
-    def report(self, book: Book) -> None:
-        self.news.append(changed(book.intent, book.state, book.filled, f"e-{book.intent.client_id}"))
-
-    def arrive(self) -> None:
-        """Let a lost request arrive after all, as long as the exchange takes it."""
-        if self.on_the_way:
-            until_ns, order = self.on_the_way.pop(self.rng.randrange(len(self.on_the_way)))
-            if self.now_ns <= until_ns:
-                self.accept(order)
-
-    def fill(self) -> None:
-        open_books = [book for book in self.books.values() if not book.state.is_final]
-        if open_books:
-            book = self.rng.choice(open_books)
-            book.fills.append(self.rng.randint(1, 10 - book.filled))
-            book.state = S.FILLED if book.filled == 10 else S.PARTIALLY_FILLED
-            self.news.append(book.all_fills()[-1])
-            self.report(book)
-
-    def tell(self) -> None:
-        """Tell a piece of news, not always the oldest, perhaps twice, perhaps never."""
-        if not self.news:
-            return
-        event = self.news[self.rng.randrange(len(self.news))]
-        fate = self.rng.random()
-        if fate < 0.85:
-            self.news.remove(event)
-        if fate < 0.1:
-            return
-        self.hear(self.desk.hear(event, self.now_ns))
-
-    def answer(self, *, is_well: bool = False) -> None:
-        if not self.calls:
-            return
-        call = self.calls.pop(self.rng.randrange(len(self.calls)))
-        fate = 0.0 if is_well else self.rng.random()
-        match call:
-            case Place():
-                self.hear(self.desk.placed(call.intent.client_id, self.place(call.intent, fate), self.now_ns))
-            case Cancel():
-                self.hear(self.desk.cancelled(call.client_id, self.try_cancel(call.client_id, fate), self.now_ns))
-            case CancelSymbol():
-                self.desk.symbol_cancelled(call.symbol, self.now_ns)
-            case Resolve():
-                self.resolve(call)
-            case Look():
-                book = self.books.get(call.client_id)
-                report = None if book is None or fate > 0.7 else self.stale(book, fate)
-                self.hear(self.desk.looked(call.client_id, report, self.now_ns))
-            case ReadFills():
-                book = self.books[call.client_id]
-                self.hear(self.desk.fills_read(call.client_id, None if fate > 0.7 else book.all_fills(), self.now_ns))
-
-    def stale(self, book: Book, fate: float) -> OrderChanged:
-        """Return how an order stands, or, from a replica that lags, how it stood."""
-        order_id = f"e-{book.intent.client_id}"
-        if fate > 0.5:
-            return changed(book.intent, S.NEW, 0, order_id)
-        return changed(book.intent, book.state, book.filled, order_id)
-
-    def place(self, order: OrderIntent, fate: float) -> Outcome[str]:
-        unknown = Unknown(
-            reason="lost", doubt=Doubt.NO_ANSWER, client_id=order.client_id, fence_ms=self.now_ns // MS_NS + 6_500
-        )
-        if fate < 0.4:
-            self.accept(order)
-            return Accepted(value=f"e-{order.client_id}")
-        if fate < 0.6:
-            self.accept(order)
-            return unknown
-        if fate < 0.9:
-            self.on_the_way.append((self.now_ns + 6_000 * MS_NS, order))
-            return unknown
-        return Refused(code=1, text="no")
-
-    def try_cancel(self, client_id: str, fate: float) -> Refused | Unknown | None:
-        book = self.books.get(client_id)
-        trouble = Unknown(reason="?", doubt=Doubt.RACE if fate < 0.8 else Doubt.NO_ANSWER, client_id=client_id)
-        if book is None or book.state.is_final or fate > 0.7:
-            return trouble
-        book.state = S.PARTIALLY_CANCELED if book.fills else S.CANCELED
-        self.report(book)
-        return None if fate < 0.5 else trouble
-
-    def resolve(self, call: Resolve) -> None:
-        """Answer as `resolve` of the clients does: what is there is found, absence needs the fence."""
-        client_id = call.unknown.client_id
-        book = self.books.get(client_id)
-        if book is not None:
-            report = changed(book.intent, book.state, book.filled, f"e-{client_id}")
-            self.hear(self.desk.resolved(client_id, Accepted(value=report), self.now_ns))
-        elif self.now_ns // MS_NS > call.unknown.fence_ms:
-            never = Refused(code=0, text="never", kind=RefusalKind.NEVER_ACCEPTED)
-            self.hear(self.desk.resolved(client_id, never, self.now_ns))
-        else:
-            self.calls.append(call)
-
-    def settle(self) -> None:
-        """Heal everything, cancel everything, and wait for every end."""
-        for _ in range(400):
-            for order in self.desk.living:
-                self.hear(self.desk.handle(m.CancelOrder(ts_ns=self.now_ns, client_id=order.client_id)))
-            while self.on_the_way:
-                self.arrive()
-            while self.news:
-                self.hear(self.desk.hear(self.news.pop(0), self.now_ns))
-            for _ in range(len(self.calls)):
-                self.answer(is_well=True)
-            self.now_ns += m.SECOND_NS
-            self.hear(self.desk.handle(m.Tick(ts_ns=self.now_ns)))
-            if not self.desk.living and not self.news and not self.calls:
-                return
-        raise AssertionError(f"still alive: {self.desk.living}")
+def test_a_stop_that_waited_here_waits_here_after_a_restart() -> None:
+    guard = stop(PERP)
+    rig = start(OrderRecord(intent=guard, state=S.NEW, filled_lots=0, submitted_ns=NOW_NS))
+    assert only(rig.asked(Resolve), Resolve).unknown.client_id == guard.client_id
+    rig.tell(trade(80, 1, symbol=PERP))
+    assert not rig.asked(Place)  # it may have been sent just before the end
+    rig.resolved(guard, NEVER)
+    rig.tell(trade(80, 1, symbol=PERP))
+    assert rig.asked(Place)
+    assert rig.states(guard) == []
 
 
-@given(st.integers(0, 2**32))
-def test_whatever_is_lost_or_reordered_every_order_ends_as_the_exchange_has_it(seed: int) -> None:
-    chaos = Chaos(seed)
-    chaos.run()
-    fills = all_of(chaos.said, m.Fill)
-    assert len({fill.key for fill in fills}) == len(fills)
-    for number in range(1, chaos.made + 1):
-        client_id = buy(10, 90, number=number).client_id
-        events = [event for event in all_of(chaos.said, m.OrderEvent) if event.client_id == client_id]
-        ends = [event for event in events if event.state.is_final]
-        assert len(ends) == 1, events
-        assert events[-1] is ends[0]
-        book = chaos.books.get(client_id)
-        booked = sum(fill.qty_lots for fill in fills if fill.client_id == client_id)
-        if book is None:
-            assert ends[0].state in {S.NEVER_ACCEPTED, S.REJECTED}
-            assert booked == 0
-        else:
-            assert (ends[0].state, booked, ends[0].filled_lots) == (book.state, book.filled, book.filled)
+def test_a_stop_that_was_sent_just_before_the_restart_is_not_sent_again() -> None:
+    guard = stop(PERP)
+    rig = start(OrderRecord(intent=guard, state=S.NEW, filled_lots=0, submitted_ns=NOW_NS))
+    rig.resolved(guard, Accepted(value=changed(guard, S.FILLED, 10)))
+    rig.fills_read(guard, [filled(guard, 10)])
+    rig.tell(trade(80, 1, symbol=PERP))
+    assert rig.states(guard) == [S.FILLED]
+    assert not rig.asked(Place)
