@@ -21,7 +21,7 @@ from actors.clock import Clock
 from actors.mailbox import Mailbox, Office
 from bot.core import messages as m
 from bot.core.flow import Stage
-from bot.core.instrument import ATOM_SCALE, Instrument, scaled_down
+from bot.core.instrument import Instrument
 from bot.core.latches import symbol_scope
 from bot.core.messages import Condition, RiskState, Wallet
 from bot.core.orders import OrderIntent
@@ -29,14 +29,14 @@ from bot.core.text import safe_text
 from bot.errors import BadReply, ClockSkew, ExchangeError, NotListed, OffGrid, OrderRefusedHere, ReadRefused
 from bot.exchange.live.calls import Call, Cancel, CancelSymbol, Look, Place, ReadFills, Resolve, wallet_of
 from bot.exchange.live.desk import LiveDesk
+from bot.exchange.live.payments import OVERLAP_MS, Payments, liquidated, since_ms
 from bot.exchange.live.wording import futures_intent, protective_order, protective_report, spot_order
 from bot.exchange.network import HttpPort, Network
 from bot.exchange.poloniex import futures_wire as fw
-from bot.exchange.poloniex.accounts import exact_atoms, futures_seen, spot_seen
+from bot.exchange.poloniex.accounts import futures_seen, spot_seen
 from bot.exchange.poloniex.codec import TEXT_LENGTH_MAX
 from bot.exchange.poloniex.futures_client import NOT_FOUND_CODE, ROWS_MAX, FuturesClient, Page
 from bot.exchange.poloniex.futures_codec import FuturesInstrument
-from bot.exchange.poloniex.futures_wire import number_or_zero
 from bot.exchange.poloniex.limits import Lane, RateLimits
 from bot.exchange.poloniex.outcome import Accepted, Outcome, RefusalKind, Refused, Unknown, is_not_found
 from bot.exchange.poloniex.private_state import (
@@ -44,6 +44,7 @@ from bot.exchange.poloniex.private_state import (
     Filled,
     Fresh,
     OrderChanged,
+    Stale,
     futures_order,
     futures_rest_fill,
     spot_rest_fill,
@@ -71,13 +72,12 @@ SWEEP_GRACE_S: Final = 1.0
 MODES_S: Final = 300.0
 RESOLVE_AGAIN_S: Final = 30.0
 """An order that is looked for for so long may have been found some other way."""
-BILLS_OVERLAP_MS: Final = 120_000
-"""How much later than it happened a payment may appear among the bills."""
 READ_BACKOFF_S: Final = (0.25, 8.0)
 CLOCK_REDUCE_MS: Final = 500
 CLOCK_HALT_MS: Final = 2_000
 DEAD_MAN_PROTECTIVE_S: Final = 600
 """The switch cancels protective orders too: where one rests, it is set as far off as it goes."""
+CANCELS_TOGETHER: Final = 20
 PROGRESS_S: Final = 5.0
 """The executor is stuck when it has heard nothing for so long; time itself is said four times a second."""
 _SENDING_FAILED: Final = (OffGrid, OrderRefusedHere, NotListed, ClockSkew, ExchangeError)
@@ -166,6 +166,7 @@ async def run_live(
         while not executor.is_recovered:
             for message in await mailbox.receive():
                 executor.handle(message)
+            executor.start_calls()
         nursery.start_soon(executor.keep_time)
         for wallet in access.wallets:
             nursery.start_soon(executor.listen, wallet, network)
@@ -177,6 +178,7 @@ async def run_live(
         while True:
             for message in await mailbox.receive():
                 executor.handle(message)
+            executor.start_calls()
 
 
 class _Executor:
@@ -202,9 +204,11 @@ class _Executor:
         self._heard_s = trio.current_time()
         self._is_clock_well = True
         self._fresh: dict[Wallet, trio.Event] = {wallet: trio.Event() for wallet in access.wallets}
+        self._wakes: dict[Wallet, trio.Event] = {wallet: trio.Event() for wallet in access.wallets}
+        """Wakes the sweep of a wallet."""
         self._bills_since_ms = 0
         self._spot_rules: dict[str, SpotMarket] = {}
-        self._liquidated: set[tuple[str, str]] = set()
+        self._payments = Payments()
         self._wrong_modes: dict[str, str] = {}
         self.is_recovered = False
 
@@ -215,14 +219,32 @@ class _Executor:
             self._instruments[message.instrument.symbol] = message.instrument
         if isinstance(message, m.Recovered):
             self.is_recovered = True
-            self._bills_since_ms = _bills_since_ms(message)
-        self._say(self._desk.handle(message))
+            self._bills_since_ms = since_ms(message)
+        self._payments.hear(message)
+        self._post(self._desk.handle(message))
 
     def _say(self, messages: Iterable[m.AnyMessage]) -> None:
+        self._post(messages)
+        self.start_calls()
+
+    def _post(self, messages: Iterable[m.AnyMessage]) -> None:
         for message in messages:
             self._office.post(Stage.EXECUTOR, message)
+
+    def start_calls(self) -> None:
+        """Carry out what the desk asks for. Many cancels go in one request, so that the last of them is not late."""
+        together: list[Cancel] = []
         for call in self._desk.take_calls():
-            self._nursery.start_soon(self._carry_out, call)
+            if isinstance(call, Cancel) and not call.is_protective and wallet_of(call.symbol) == "spot":
+                together.append(call)
+            else:
+                self._nursery.start_soon(self._carry_out, call)
+        for first in range(0, len(together), CANCELS_TOGETHER):
+            some = together[first : first + CANCELS_TOGETHER]
+            if len(some) == 1:
+                self._nursery.start_soon(self._carry_out, some[0])
+            else:
+                self._nursery.start_soon(self._cancel_some, some)
 
     def _now_ns(self) -> int:
         return self._clock.now_ns()
@@ -300,6 +322,18 @@ class _Executor:
             return _trouble(await self._clients.spot.cancel(ref))
         except _SENDING_FAILED as error:
             return Refused(code=0, text=str(error), kind=RefusalKind.NOT_SENT)
+
+    async def _cancel_some(self, calls: list[Cancel]) -> None:
+        """Ask for several orders on spot to be cancelled in one request; each of them has an outcome of its own."""
+        assert self._clients.spot is not None
+        troubles: list[Refused | Unknown | None]
+        try:
+            outcomes = await self._clients.spot.cancel_some(client_ids=[call.client_id for call in calls])
+            troubles = [_trouble(outcome) for outcome in outcomes]
+        except _SENDING_FAILED as error:
+            troubles = [Refused(code=0, text=str(error), kind=RefusalKind.NOT_SENT)] * len(calls)
+        for call, trouble in zip(calls, troubles, strict=True):
+            self._say(self._desk.cancelled(call.client_id, trouble, self._now_ns()))
 
     async def _cancel_symbol(self, symbol: str) -> None:
         try:
@@ -384,6 +418,8 @@ class _Executor:
             self._say(self._desk.hear(event, self._now_ns()))
             if isinstance(event, Fresh):
                 self._fresh[wallet].set()
+            elif isinstance(event, Stale):
+                self._wakes[wallet].set()  # REST must tell now what the stream does not
 
         if wallet == "spot":
             assert self._clients.spot is not None
@@ -436,7 +472,10 @@ class _Executor:
         await self._fresh[wallet].wait()
         while True:
             is_shown = await self._show(wallet)
-            await trio.sleep(SWEEP_S if is_shown and not self._desk.is_stale else SWEEP_AGAIN_S)
+            wait_s = SWEEP_S if is_shown and not self._desk.is_stale else SWEEP_AGAIN_S
+            self._wakes[wallet] = trio.Event()
+            with trio.move_on_after(wait_s):
+                await self._wakes[wallet].wait()
 
     async def _show(self, wallet: Wallet) -> bool:
         """Read one wallet; return whether it could be shown: nothing happened in it before, meanwhile and just after.
@@ -479,46 +518,19 @@ class _Executor:
         return futures_seen(self._now_ns(), balance, positions, orders)
 
     async def _read_bills(self, client: FuturesClient) -> None:
-        """Say the funding that was settled, and the liquidations, since the last look: each has a time of its own."""
+        """Say the funding that was settled, and the liquidations, since the last look."""
         began_ms = self._now_ns() // MS_NS
         funding = await _all_bills(client, "FUNDING_FEE", self._bills_since_ms)
-        losses = await _all_bills(client, "LIQ_PNL", self._bills_since_ms)
-        for row in funding:
-            if row.symbol in self._instruments:
-                paid = m.FundingPaid(
-                    ts_ns=row.created_ms * MS_NS,
-                    symbol=row.symbol,
-                    rate_ppb=0,
-                    price_ticks=0,
-                    paid_atoms=-exact_atoms("funding", row.amount),
-                )
-                self._office.post(Stage.EXECUTOR, paid)
-        for symbol in dict.fromkeys(row.symbol for row in losses):
-            if symbol in self._instruments:
-                await self._say_liquidated(client, symbol, [row for row in losses if row.symbol == symbol])
-        self._bills_since_ms = max(self._bills_since_ms, began_ms - BILLS_OVERLAP_MS)
-
-    async def _say_liquidated(self, client: FuturesClient, symbol: str, losses: list[fw.BillRow]) -> None:
-        """Say that the exchange closed a position: at the price it names, with a fee that makes the loss its own."""
-        closed = [row for row in await client.position_history(symbol=symbol) if row.updated_ms >= losses[0].created_ms]
-        if not closed or (symbol, losses[0].id) in self._liquidated:
-            return
-        self._liquidated.add((symbol, losses[0].id))
-        row, instrument = closed[0], self._instruments[symbol]
-        lots = row.side.sign * int(row.closed_contracts)
-        opened, ended = (number_or_zero(text) for text in (row.open_price_text, row.close_price_text))
-        contract = Decimal(1).scaleb(-instrument.quantity_scale)
-        profit = (ended - opened) * lots * contract
-        lost = sum((each.amount for each in losses), Decimal(0))
-        report = m.Liquidated(
-            ts_ns=losses[0].created_ms * MS_NS,
-            symbol=symbol,
-            price_ticks=scaled_down(f"{ended:f}", instrument.price_scale),
-            signed_lots=-lots,
-            fee_atoms=int((profit - lost).scaleb(ATOM_SCALE)),
-        )
-        self._office.post(Stage.EXECUTOR, report)
-        self._report(Condition.INTEGRITY, RiskState.HALTED, symbol, f"{symbol} was liquidated: {lots} contracts")
+        taken = await _all_bills(client, "LIQ_PNL", self._bills_since_ms)
+        for paid in self._payments.funding(funding, self._instruments):
+            self._office.post(Stage.EXECUTOR, paid)
+        for (symbol, at_ms), bills in self._payments.losses(taken, self._instruments).items():
+            closed = [row for row in await client.position_history(symbol=symbol) if row.updated_ms == at_ms]
+            self._payments.note(bills)
+            for row in closed[:1]:
+                self._office.post(Stage.EXECUTOR, liquidated(row, bills, self._instruments[symbol], at_ms))
+            self._report(Condition.INTEGRITY, RiskState.HALTED, symbol, f"the position in {symbol} was liquidated")
+        self._bills_since_ms = max(self._bills_since_ms, began_ms - OVERLAP_MS)
 
     async def check_modes(self) -> None:
         """Compare leverage, margin mode and position mode with the settings, for ever; nothing grows where they differ.
@@ -600,15 +612,6 @@ async def disarm(access: LiveAccess, network: Network, clock: Clock) -> None:
     async with open_clients(access, network, clock.now_ns) as clients:
         if clients.spot is not None:
             await clients.spot.set_kill_switch(None)
-
-
-def _bills_since_ms(recovered: m.Recovered) -> int:
-    """Return from when on payments may be missing in the journal: none are ours that came before its first session."""
-    known_ns = recovered.ts_ns
-    if recovered.epoch > 1 and recovered.equity is not None:
-        known_ns = min(known_ns, recovered.equity.ts_ns)
-        return known_ns // MS_NS - BILLS_OVERLAP_MS
-    return known_ns // MS_NS
 
 
 async def _all_bills(client: FuturesClient, kind: fw.BillType, since_ms: int) -> list[fw.BillRow]:

@@ -54,6 +54,13 @@ def add_simulate(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     parser.add_argument("--executor", choices=("live", "paper"), default="live", help="what sends orders (live)")
     parser.add_argument("--jobs", type=int, metavar="N", help="seeds at a time (one a core)")
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="keep what is done in this file, and go on from it")
+    parser.add_argument(
+        "--crash-points",
+        nargs="?",
+        const="all",
+        metavar="A..B",
+        help="kill one short session at every await of the order path instead",
+    )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="play what an earlier run wrote when it broke")
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where violation-SEED.json goes (.)")
     parser.add_argument("--shrink", type=int, default=60, metavar="N", help="runs spent on making a break smaller (60)")
@@ -64,6 +71,10 @@ def add_simulate(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
+    if arguments.crash_points is not None:
+        from bot.cli_crash_points import play_crash_points
+
+        return play_crash_points(arguments, _state_dir(arguments))
     if arguments.replay is not None:
         return _play_again(arguments)
     from actors.simulation.campaign import code_digest, open_campaign, wish_digest

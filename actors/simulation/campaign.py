@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -178,16 +178,23 @@ def wish_digest(wish: Wish) -> str:
 
 # --- many at once
 
-Play = Callable[[int, Wish], SeedResult]
-"""Plays a seed; a function of a module, so that another process finds it."""
+Seed = TypeVar("Seed")
+Wanted = TypeVar("Wanted")
+Result = TypeVar("Result")
 
 
 def play_seeds(
-    seeds: Sequence[int], wish: Wish, play: Play, *, jobs: int, is_cancelled: Callable[[], bool] = lambda: False
-) -> Iterator[SeedResult]:
+    seeds: Sequence[Seed],
+    wish: Wanted,
+    play: Callable[[Seed, Wanted], Result],
+    *,
+    jobs: int,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Result]:
     """Yield what came of each seed, as they end; in this process where `jobs` is 1.
 
-    Once `is_cancelled`, seeds that have not begun are left out.
+    `play` is a function of a module, so that another process finds it. Once `is_cancelled`, seeds that have not begun
+    are left out.
     """
     if jobs <= 1 or len(seeds) <= 1:
         for seed in seeds:
@@ -199,7 +206,7 @@ def play_seeds(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=interpret) as pool:
         waiting = iter(seeds)
-        running: set[Future[SeedResult]] = set()
+        running: set[Future[Result]] = set()
         while True:
             for seed in waiting:
                 running.add(pool.submit(play, seed, wish))

@@ -58,6 +58,8 @@ class Arrival(NamedTuple):
     """Whether it could make the position larger."""
     is_written: bool
     """Whether its approval was durable in the journal when it arrived."""
+    difference: str = ""
+    """What of it is not as it was approved."""
 
 
 class Exposure(NamedTuple):
@@ -155,6 +157,8 @@ class SingleUse(_Checker):
                 yield Breach("O1", f"{arrival.client_id} became two orders, {known} and {arrival.order_id}")
             elif not arrival.is_written:
                 yield Breach("O7", f"{arrival.client_id} reached the exchange before its approval was durable")
+            elif arrival.difference:
+                yield Breach("O6", f"{arrival.client_id} is not what was approved: {arrival.difference}")
             self._seen.setdefault(arrival.client_id, arrival.order_id)
 
 

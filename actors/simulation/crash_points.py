@@ -25,7 +25,6 @@ from actors.simulation.truth import Truth
 from actors.simulation.world import Crash, World, WorldReport, simulate
 
 ORDER_PATH: Final = {
-    "actors.simulation.world._Incarnation.run": "start",
     "actors.stage.run_stage": "strategies",
     "actors.stage.run_live_gate": "gate",
     "actors.persistence.run_persistence": "persistence",
@@ -38,6 +37,8 @@ ORDER_PATH: Final = {
     "actors.live._Executor.feed_dead_man": "dead man",
 }
 """Tasks by trio's name, and what they are here. A task without a name of its own is what its parent is."""
+START: Final = "actors.simulation.world._Incarnation.run"
+"""The task that starts the others; they are not what it is."""
 SPOT: Final = "BTC_USDT"
 PERP: Final = "BTC_USDT_PERP"
 RESTART_S: Final = (2.0, 5.0)
@@ -57,7 +58,7 @@ def _trader(name: str, symbol: str, manner: str) -> Trader:
 SESSION: Final = Scenario(
     seed=2,
     symbols=(SPOT, PERP),
-    seconds=120.0,
+    seconds=130.0,
     traders=(
         _trader("takes", SPOT, "market"),
         _trader("guards", SPOT, "guarded"),
@@ -72,8 +73,10 @@ SESSION: Final = Scenario(
         *LOOSE,
     ),
     commands=(Command(at_s=90.0, verb="flatten"), Command(at_s=95.0, verb="resume")),
+    crashes=(Crash(at_s=110.75, after_s=3.0, loses_unsynced=True),),
 )
-"""Orders that take and orders that rest, on spot and futures; cancels, guards, a turn, and all positions closed once."""
+"""Orders that take and orders that rest, on spot and futures; cancels, guards, a turn, all positions closed once. Then
+a crash with orders in flight, so that the points of a recovery are points too."""
 
 
 class Point(NamedTuple):
@@ -82,7 +85,7 @@ class Point(NamedTuple):
     number: int
     """From 1, in the order in which they happen."""
     task: str
-    """One of the values of `ORDER_PATH`."""
+    """One of the values of `ORDER_PATH`, or `start`."""
     at_s: float
 
 
@@ -142,15 +145,19 @@ class _Steps(trio.abc.Instrument):
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Note what a task belongs to."""
         nursery = task.parent_nursery
-        inherited = None if nursery is None else self._tasks.get(nursery.parent_task)
+        parent = None if nursery is None else nursery.parent_task
+        inherited = None if parent is None or parent.name == START else self._tasks.get(parent)
         kind = ORDER_PATH.get(task.name, inherited)
+        if task.name == START:
+            self._tasks.clear()  # those before it are dead, and fall
+            kind = "start"
         if kind is not None:
             self._tasks[task] = kind
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count a step, the task of which now waits or has ended; kill the bot if this is the one."""
         kind, world = self._tasks.get(task), self._world
-        if kind is None or world is None or world.is_healing or world.is_over:
+        if kind is None or world is None or not world.is_alive or world.is_healing or world.is_over:
             return
         self.points.append(Point(len(self.points) + 1, kind, trio.current_time()))
         if self._kill_at is not None and len(self.points) == self._kill_at.number:
@@ -182,7 +189,7 @@ def points_of(session: Scenario) -> list[Point]:
     steps = _Steps()
     report, broken = _play(session, steps)
     assert not broken, f"the session breaks without a crash: {broken[0].text}"
-    assert report.incarnations == 1, f"the session's bot ends by itself: {report.exits}"
+    assert report.crashes == len(session.crashes), f"the session's bot was not alive at its crash: {report}"
     return steps.points
 
 
@@ -194,21 +201,25 @@ def kill_at(point: Point, session: Scenario) -> PointResult:
         after_s = Random(f"{session.seed}/{point.number}").uniform(*RESTART_S)  # noqa: S311 - nothing here is secret
         crash = Crash(at_s=point.at_s, after_s=after_s, loses_unsynced=loses_unsynced)
         steps = _Steps(point, crash)
-        rest_s = point.at_s + after_s + TRADES_ON_S
-        report, found = _play(msgspec.structs.replace(session, seconds=rest_s, heal_s=HEAL_S), steps)
+        rest = _until_rest(session, point.at_s, point.at_s + after_s + TRADES_ON_S)
+        report, found = _play(rest, steps)
         assert steps.points[-1] == point, f"point {point} was {steps.points[-1]} this time"
-        assert report.crashes == 1, f"point {point}: {report.crashes} crashes"
+        assert report.crashes == len(rest.crashes) + 1, f"{point}: {report.crashes} crashes"
         way = "lost" if loses_unsynced else "kept"
         broken += [msgspec.structs.replace(each, text=f"{each.text} [unsynced {way}]") for each in found[:TOLD_MAX]]
         orders += report.orders
-    return PointResult(
-        number=point.number, task=point.task, at_s=point.at_s, orders=orders, violations=tuple(broken)
-    )
+    return PointResult(number=point.number, task=point.task, at_s=point.at_s, orders=orders, violations=tuple(broken))
+
+
+def _until_rest(session: Scenario, killed_s: float, seconds: float) -> Scenario:
+    """Return the session with an end and a healing soon after its bot was killed, and no other crash after that."""
+    before = tuple(crash for crash in session.crashes if crash.at_s <= killed_s)
+    return msgspec.structs.replace(session, seconds=seconds, heal_s=HEAL_S, crashes=before)
 
 
 def _play(session: Scenario, steps: _Steps) -> tuple[WorldReport, list[Violation]]:
     """Return what a session comes to, and what it broke. Nothing but a crash may happen, so nothing may be repaired."""
-    inspector, ended = Inspector(session), _AllEnded()
+    inspector, ended = Inspector(msgspec.structs.replace(session, crashes=())), _AllEnded()
     observers = (inspector, Operator(session.commands, session.rearm_s), ended)
     report = simulate(session.world(), observers, on_made=steps.attach)
     end_s = session.seconds + session.heal_s

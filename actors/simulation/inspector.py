@@ -25,6 +25,7 @@ from bot.core import messages as m
 from bot.core.instrument import Side
 from bot.core.latches import latch_name
 from bot.core.ledger import Ledger
+from bot.core.orders import OrderIntent
 from bot.exchange.live.order import own_id
 from bot.storage.replay import facts
 
@@ -49,8 +50,8 @@ class Inspector:
         self._truth: Truth | None = None
         self._ledger = Ledger()
         """What the journal adds up to, as far as it was read."""
-        self._written: set[str] = set()
-        """Client ids of the approvals in it."""
+        self._approved: dict[str, OrderIntent] = {}
+        """What was approved in it, by client id."""
         self._read = 0
         self._facts: list[m.Journalled] = []
         self._arrivals: list[Arrival] = []
@@ -127,7 +128,7 @@ class Inspector:
         for fact in new:
             self._ledger.apply(fact)
             if isinstance(fact, m.OrderApproved):
-                self._written.add(fact.intent.client_id)
+                self._approved[fact.intent.client_id] = fact.intent
                 self.orders += 1
             elif isinstance(fact, m.Fill):
                 self.fills += 1
@@ -138,9 +139,16 @@ class Inspector:
     def _arrived(self, order: Working) -> None:
         assert self._world is not None
         self._read_journal(self._world)
-        is_written = own_id(order.client_id) in self._written
+        intent = self._approved.get(own_id(order.client_id))
         self._arrivals.append(
-            Arrival(order.client_id, str(order.order_id), order.symbol, self._increases(order), is_written)
+            Arrival(
+                client_id=order.client_id,
+                order_id=str(order.order_id),
+                symbol=order.symbol,
+                increases=self._increases(order),
+                is_written=intent is not None,
+                difference="" if intent is None else _difference(order, intent),
+            )
         )
 
     def _increases(self, order: Working) -> bool:
@@ -223,6 +231,20 @@ class Inspector:
     def _say(self, breach: Breach, at_s: float) -> None:
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(Violation(seed=self._scenario.seed, rule=breach.rule, at_s=at_s, text=breach.text))
+
+
+def _difference(order: Working, intent: OrderIntent) -> str:
+    """Return what of an order at the exchange is not as it was approved; the exchange may cut what only reduces."""
+    if (order.symbol, order.side) != (intent.symbol, intent.side):
+        return f"{order.side} {order.symbol}, approved was {intent.side} {intent.symbol}"
+    may_be_less = order.only_closes or order.client_id != intent.client_id
+    if order.qty_lots is not None and not (
+        order.qty_lots == intent.qty_lots or (may_be_less and order.qty_lots < intent.qty_lots)
+    ):
+        return f"{order.qty_lots} lots, approved were {intent.qty_lots}"
+    if intent.price_ticks is not None and order.price_ticks not in (None, intent.price_ticks):
+        return f"at {order.price_ticks} ticks, approved were {intent.price_ticks}"
+    return ""
 
 
 def _windows(scenario: Scenario) -> tuple[tuple[float, float], ...]:

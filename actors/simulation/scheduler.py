@@ -7,6 +7,7 @@ for the same seed only when a private switch is on; `tests/simulation/test_world
 from __future__ import annotations
 
 import gc
+import logging
 import random
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
@@ -55,7 +56,18 @@ def no_collection() -> Generator[None]:
         gc.collect(0)
 
 
+@contextmanager
+def no_logs() -> Generator[None]:
+    """Let nobody log: what a simulated bot has to say is for no operator, and it has much to say."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
-    """Return what `main` returns, run by trio in virtual time, every choice drawn from `seed`."""
-    with no_collection(), seeded_scheduling(seed), cheap_sleep():
+    """Return what `main` returns, run by trio in virtual time, every choice drawn from `seed`, without a log line."""
+    with no_collection(), no_logs(), seeded_scheduling(seed), cheap_sleep():
         return trio.run(main, clock=VirtualClock(), strict_exception_groups=True)

@@ -33,6 +33,8 @@ class Working(NamedTuple):
     order_id: int
     symbol: str
     side: Side
+    qty_lots: int | None
+    """None where an amount is spent."""
     leaves_lots: int
     price_ticks: int | None
     only_closes: bool
@@ -155,6 +157,7 @@ def _working(order: Order) -> Working:
         order_id=order.order_id,
         symbol=order.symbol,
         side=order.side,
+        qty_lots=order.qty_lots,
         leaves_lots=0 if order.leaves_lots >= LOTS_UNLIMITED // 2 else order.leaves_lots,
         price_ticks=order.price_ticks,
         only_closes=isinstance(order, FuturesOrder) and order.only_closes,
@@ -169,6 +172,7 @@ def _waiting(smart: SmartOrder) -> Working:
         order_id=smart.order_id,
         symbol=smart.symbol,
         side=terms.side,
+        qty_lots=terms.qty_lots,
         leaves_lots=terms.qty_lots or 0,
         price_ticks=terms.price_ticks,
         only_closes=False,

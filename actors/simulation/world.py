@@ -337,7 +337,8 @@ async def run_world(
 ) -> WorldReport:
     """Return what a world comes to. Needs a run in virtual time; `simulate` is one.
 
-    `on_made` is shown the world before anything happens in it. A bot that ends by an exception of ours is started again; any other exception goes up, as a group.
+    `on_made` is shown the world before anything happens in it. A bot that ends by an exception of ours is started
+    again; any other exception goes up, as a group.
     """
     source = simulated_market(settings.symbols, settings.seed, settings.update_s)
     has_futures = any(symbol.endswith(PERP) for symbol in settings.symbols)

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 
+import actors.live
 from actors.clock import WallClock
 from actors.live import LiveAccess, run_live
 from actors.mailbox import Office
@@ -20,10 +22,12 @@ from bot.core.orders import OrderIntent, OrderRecord, OrderState, client_id
 from bot.core.secret import Secret
 from bot.exchange.live.desk import LiveDesk
 from bot.exchange.network import INTERNET
+from bot.exchange.poloniex import spot_client
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.dialects import perpetual
 from bot.exchange.poloniex.futures_client import FuturesClient
 from bot.exchange.poloniex.signing import Credentials
+from bot.exchange.simulated.accounts import AccountType
 from bot.exchange.simulated.faults import FaultSchedule, decode_schedule
 from bot.exchange.simulated.futures_instruments import generated_markets
 from bot.exchange.simulated.futures_wing import FuturesWing
@@ -32,6 +36,13 @@ from tests.exchange.simulated.builders import BTC, START_NS
 from tests.exchange.simulated.futures_builders import PERP
 
 S = OrderState
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let careful waits be as careful as ever where it matters, and short elsewhere."""
+    monkeypatch.setattr(actors.live, "SWEEP_GRACE_S", 0.1)
+    monkeypatch.setattr(spot_client, "QUERY_AFTER_S", (0.1, 0.5))
 
 
 def recovered(*orders: OrderRecord, ts_ns: int = START_NS, epoch: int = 1) -> m.Recovered:
@@ -63,11 +74,16 @@ class Listening(Office):
 class Rig:
     """A live executor, its exchange, and what it said."""
 
-    def __init__(self, exchange: SimulatedExchange, office: Listening, desk: LiveDesk, approvals: Approvals) -> None:
+    start: Callable[..., None]
+
+    def __init__(self, exchange: SimulatedExchange) -> None:
         self.exchange = exchange
-        self.office = office
-        self.desk = desk
-        self._approvals = approvals
+        self.approvals = Approvals(60 * m.SECOND_NS)
+        self.office = Listening()
+        self.desk = LiveDesk(self.approvals)
+        self.session = trio.CancelScope()
+        self.epoch = 0
+        self.is_healthy = True
         self._numbers = 0
         self.instruments: dict[str, Instrument] = {}
 
@@ -94,7 +110,7 @@ class Rig:
         return OrderIntent(**values | changes)
 
     def submit(self, intent: OrderIntent) -> OrderIntent:
-        self._approvals.issue(intent, self.now_ns)
+        self.approvals.issue(intent, self.now_ns)
         self.post(m.SubmitOrder(ts_ns=self.now_ns, intent=intent))
         return intent
 
@@ -128,13 +144,17 @@ class Rig:
 
 @asynccontextmanager
 async def rigged(
-    faults: FaultSchedule | None = None, *, wallets: tuple[m.Wallet, ...] = ("spot",), dead_man_s: int = 0
+    faults: FaultSchedule | None = None,
+    *,
+    wallets: tuple[m.Wallet, ...] = ("spot",),
+    dead_man_s: int = 0,
+    is_healthy: bool = True,
 ) -> AsyncGenerator[Rig]:
     source = generated_markets([BTC, PERP], 1, START_NS)
     async with open_exchange(source, speed=1.0, futures=FuturesWing) as exchange, trio.open_nursery() as nursery:
         account = exchange.clients[0]
-        office, approvals = Listening(), Approvals(60 * m.SECOND_NS)
-        rig = Rig(exchange, office, LiveDesk(approvals), approvals)
+        rig = Rig(exchange)
+        rig.is_healthy = is_healthy
         async with INTERNET.open_http(
             exchange.rest_url, connect_timeout_s=5, request_timeout_s=5, user_agent="test"
         ) as http:
@@ -157,31 +177,40 @@ async def rigged(
             dead_man_s=dead_man_s,
         )
         clock = WallClock(START_NS)
-        for instrument in rig.instruments.values():
-            rig.post(m.InstrumentListed(ts_ns=START_NS, instrument=instrument))
-        rig.post(recovered(ts_ns=START_NS))
-
-        async def run() -> None:
-            await run_live(
-                office.mailboxes[Stage.EXECUTOR],
-                office,
-                rig.desk,
-                access,
-                network=INTERNET,
-                clock=clock,
-                is_healthy=lambda: True,
-            )
+        rig.start = lambda *orders: _start(rig, access, clock, nursery, orders)
+        rig.start()
 
         async def tick() -> None:
             while True:
                 await trio.sleep(0.1)
                 rig.post(m.Tick(ts_ns=clock.now_ns()))
 
-        nursery.start_soon(run)
         nursery.start_soon(tick)
-        await rig.until(lambda: any(isinstance(each, m.AccountSeen) for each in office.said))
+        await rig.until(lambda: any(isinstance(each, m.AccountSeen) for each in rig.office.said))
         yield rig
         nursery.cancel_scope.cancel()
+
+
+def _start(
+    rig: Rig, access: LiveAccess, clock: WallClock, nursery: trio.Nursery, orders: tuple[OrderRecord, ...]
+) -> None:
+    """Begin a session that knows of some orders; the one before it is cut off in the middle of whatever it does."""
+    rig.session.cancel()
+    rig.session = trio.CancelScope()
+    rig.epoch += 1
+    office, desk = rig.office, rig.desk = Listening(), LiveDesk(rig.approvals)
+    for instrument in rig.instruments.values():
+        rig.post(m.InstrumentListed(ts_ns=rig.now_ns, instrument=instrument))
+    rig.post(recovered(*orders, ts_ns=rig.now_ns, epoch=rig.epoch))
+
+    async def run(scope: trio.CancelScope) -> None:
+        with scope:
+            mailbox = office.mailboxes[Stage.EXECUTOR]
+            await run_live(
+                mailbox, office, desk, access, network=INTERNET, clock=clock, is_healthy=lambda: rig.is_healthy
+            )
+
+    nursery.start_soon(run, rig.session)
 
 
 def schedule(*faults: dict[str, Any]) -> FaultSchedule:
@@ -368,3 +397,136 @@ async def test_F110_the_dead_man_s_switch_is_set_while_all_is_well() -> None:
     async with rigged(dead_man_s=30) as rig:
         folder = rig.exchange.spot.smart.folder(rig.exchange.clients[0])
         await rig.until(lambda: folder.kill_switch is not None)
+
+
+async def test_F110_the_dead_man_s_switch_is_not_set_by_a_bot_that_is_not_well() -> None:
+    async with rigged(dead_man_s=30, is_healthy=False) as rig:
+        await trio.sleep(1)
+        assert rig.exchange.spot.smart.folder(rig.exchange.clients[0]).kill_switch is None
+
+
+def record(intent: OrderIntent, state: OrderState, *, order_id: str = "", at_ns: int) -> OrderRecord:
+    return OrderRecord(intent=intent, state=state, filled_lots=0, submitted_ns=at_ns, order_id=order_id)
+
+
+async def test_F93_F77_an_order_that_was_cut_off_in_flight_is_found_by_the_next_session_and_is_the_only_one() -> None:
+    slow = {
+        "kind": "answer_latency",
+        "method": "POST",
+        "path": "/orders",
+        "count": 1,
+        "delay": {"shape": "fixed", "s": 9},
+    }
+    async with rigged(schedule(slow)) as rig:
+        order = rig.submit(low(rig))
+        folder = rig.exchange.spot.desk.folder(rig.exchange.clients[0])
+        await rig.until(lambda: bool(folder.orders))
+        rig.start(record(order, S.SUBMITTED, at_ns=rig.now_ns))
+        await rig.state(order, S.NEW)
+        assert [event.state for event in rig.events(order)] == [S.UNKNOWN, S.NEW]
+        await rig.until(lambda: bool(rig.seen("spot")))
+        assert rig.seen("spot")[-1].living == {order.client_id: order.qty_lots}
+        assert not rig.health(m.Condition.FOREIGN_ORDER)
+        assert len(folder.orders) == 1
+
+
+async def test_F97_what_rested_before_a_restart_rests_on_and_what_ended_meanwhile_is_told() -> None:
+    async with rigged() as rig:
+        resting, ended = rig.submit(low(rig)), rig.submit(low(rig))
+        for order in (resting, ended):
+            await rig.state(order, S.NEW)
+        ids = [rig.events(order)[-1].order_id for order in (resting, ended)]
+        desk = rig.exchange.spot.desk
+        rig.session.cancel()
+        desk.cancel(desk.folder(rig.exchange.clients[0]).living[int(ids[1])])
+        at_ns = rig.now_ns
+        rig.start(
+            *(record(each, S.NEW, order_id=i, at_ns=at_ns) for each, i in zip((resting, ended), ids, strict=True))
+        )
+        await rig.state(ended, S.CANCELED)
+        assert rig.events(resting) == []
+
+
+async def test_F25_F56_orders_of_others_are_told_apart_from_a_second_bot_s() -> None:
+    async with rigged() as rig:
+        mine = rig.submit(low(rig))
+        await rig.state(mine, S.NEW)
+        rig.start()  # with a journal that does not know the order
+        await rig.until(lambda: bool(rig.health(m.Condition.FOREIGN_ORDER)))
+        assert rig.health(m.Condition.FOREIGN_ORDER)[0].severity is m.RiskState.HALTED
+
+
+async def test_F55_without_its_stream_the_executor_learns_from_the_list_what_ended() -> None:
+    cut = {"kind": "cut", "path": "/ws/private", "at_s": 4, "for_s": 60}
+    async with rigged(schedule(cut)) as rig:
+        order = rig.submit(low(rig))
+        await rig.state(order, S.NEW)
+        await rig.until(lambda: bool(rig.health(m.Condition.PRIVATE_STREAM)))
+        desk = rig.exchange.spot.desk
+        desk.cancel(desk.folder(rig.exchange.clients[0]).living[int(rig.events(order)[-1].order_id)])
+        await rig.state(order, S.CANCELED)
+        assert not rig.health(m.Condition.PRIVATE_STREAM)[-1].is_well
+
+
+async def test_F73_a_leverage_above_the_settings_is_reported_and_not_changed() -> None:
+    async with rigged(wallets=("futures",)) as rig:
+        await rig.until(lambda: bool(rig.health(m.Condition.ACCOUNT_MODE)))
+        (report,) = rig.health(m.Condition.ACCOUNT_MODE)
+        assert (report.is_well, report.scope) == (False, f"symbol:{PERP}")
+        assert "leverage 20 > live.leverage 1" in report.detail
+
+
+async def test_F70_an_amount_is_spent_in_the_steps_of_its_market() -> None:
+    async with rigged() as rig:
+        atoms = 50 * ATOMS + 123_456_789_012
+        order = rig.submit(
+            rig.intent(
+                order_type="MARKET",
+                time_in_force="IOC",
+                qty_lots=100_000,
+                price_ticks=None,
+                amount_atoms=atoms,
+                reserved_atoms=atoms,
+            )
+        )
+        await rig.state(order, S.FILLED)
+        spent = sum(rig.instruments[BTC].notional_atoms(f.price_ticks, f.qty_lots) for f in rig.fills(order))
+        assert 49 * ATOMS < spent <= 50 * ATOMS
+
+
+async def test_F47_answers_that_drip_or_make_no_sense_are_lived_through() -> None:
+    faults = (
+        {"kind": "garbage_answer", "method": "POST", "path": "/orders", "count": 1},
+        {"kind": "garbage_answer", "method": "GET", "path": "/orders", "count": 2, "form": "half"},
+        {"kind": "server_error", "status": 502, "method": "DELETE", "path": "/orders", "count": 1},
+    )
+    async with rigged(schedule(*faults)) as rig:
+        order = rig.submit(low(rig))
+        await rig.state(order, S.NEW)
+        rig.cancel(order)
+        await rig.state(order, S.CANCELED)
+        assert len(rig.exchange.spot.desk.folder(rig.exchange.clients[0]).orders) == 1
+
+
+async def test_a_stop_whose_coins_are_offered_elsewhere_gets_them_at_its_trigger() -> None:
+    async with rigged() as rig:
+        worst = rig.instruments[BTC].notional_atoms(rig.touch()[1] * 101 // 100, 5_000)
+        held = rig.submit(
+            rig.intent(order_type="MARKET", time_in_force="IOC", qty_lots=5_000, price_ticks=None, reserved_atoms=worst)
+        )
+        await rig.state(held, S.FILLED)
+        free = rig.exchange.clients[0]
+        coins = rig.instruments[BTC].whole_lots(free.wallet(AccountType.SPOT, "BTC").available_atoms)
+        guard = {"side": Side.SELL, "reserved_atoms": 0, "is_reduce_only": True, "qty_lots": coins}
+        profit = rig.submit(rig.intent(role="profit", **guard | {"price_ticks": rig.touch()[1] * 2}))
+        await rig.state(profit, S.NEW)
+        stop = rig.submit(
+            rig.intent(role="stop", order_type="STOP", price_ticks=None, trigger_ticks=rig.touch()[1] * 2, **guard)
+        )
+        await rig.state(stop, S.NEW)
+        rig.post(
+            m.TradeTick(ts_ns=rig.now_ns, symbol=BTC, trade_id="t", price_ticks=1, qty_lots=1, taker_side=Side.SELL)
+        )
+        await rig.state(stop, S.FILLED)
+        assert rig.events(profit)[-1].state is S.CANCELED
+        assert sum(fill.qty_lots for fill in rig.fills(stop)) == coins

@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, str] = {
     "machines": "live_path.machines",
     "orders": "orders.orders",
     "commit": "live_path.commit",
+    "halt": "live.halt",
+    "recovery": "live.recovery",
     "single": "research.single",
     "sweep": "research_sweep.sweep",
     "screen": "research_sweep.screen",

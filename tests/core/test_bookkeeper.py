@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.core import bookkeeper as bookkeeper_module
 from bot.core import messages as m
-from bot.core.bookkeeper import HISTORY_POINTS, RECENT_FILLS
+from bot.core.bookkeeper import HISTORY_POINTS, RECENT_FILLS, Bookkeeper
 from bot.core.instrument import ATOMS
+from bot.core.ledger import Ledger
 from bot.core.messages import SECOND_NS
 from bot.core.orders import OrderState, client_id
 from tests.support.builders import (
     BTC,
     NOW_NS,
+    all_of,
     approved,
     book_lost,
     bookkeeper,
@@ -75,8 +78,8 @@ def test_a_cancel_is_sent_only_for_an_order_that_lives() -> None:
 
 def test_a_session_begins_with_what_the_journal_says() -> None:
     keeper = bookkeeper(approved(INTENT), fill(INTENT, 4, 100))
-    known = only(say(keeper, session(epoch=2)), m.Recovered)
-    assert (known.epoch, known.cash_atoms) == (2, 9_600 * ATOMS)
+    known = only(say(keeper, session(epoch=2, at_ns=NOW_NS + 5)), m.Recovered)
+    assert (known.ts_ns, known.epoch, known.cash_atoms) == (NOW_NS + 5, 2, 9_600 * ATOMS)
     assert [record.leaves_lots for record in known.orders] == [6]
 
 
@@ -87,6 +90,20 @@ def test_refusals_are_counted_by_whose_they_are() -> None:
     keeper = bookkeeper(denied, approved(INTENT), event(INTENT, OrderState.REJECTED))
     assert keeper.counts == {"orders": 1, "denied": 1, "fills": 0, "rejected": 1, "late_fills": 0}
     assert keeper.take_pending()[0] == denied
+
+
+def test_each_thing_that_happens_is_counted() -> None:
+    denied = m.OrderDenied(
+        ts_ns=NOW_NS, strategy="", symbol=BTC, side=INTENT.side, qty_lots=1, reason=m.DenyReason.HALTED, detail=""
+    )
+    refused, dead = (buy(10, number=1), buy(10, number=2)), (buy(10, number=3), buy(10, number=4))
+    keeper = bookkeeper(denied, denied, *map(approved, refused + dead))
+    for intent in refused:
+        say(keeper, event(intent, OrderState.REJECTED))
+    for intent in dead:
+        say(keeper, event(intent, OrderState.CANCELED), fill(intent, 1))
+    say(keeper, event(dead[0], OrderState.NEW))
+    assert keeper.counts == {"orders": 4, "denied": 2, "fills": 2, "rejected": 2, "late_fills": 2}
 
 
 def test_an_answer_is_written_and_said() -> None:
@@ -101,6 +118,11 @@ def test_equity_is_cash_and_positions_at_the_middle_of_the_book() -> None:
     assert keeper.equity_atoms is None
     say(keeper, quote(119, 121))
     assert keeper.equity_atoms == (9_000 + 1_200) * ATOMS
+
+
+def test_the_middle_of_a_book_is_a_whole_number_of_ticks_rounded_down() -> None:
+    keeper = bookkeeper(quote(100, 103))
+    assert (keeper.quotes, repr(keeper.marks[BTC])) == ({BTC: quote(100, 103)}, "101")
 
 
 def test_a_perpetual_counts_with_its_open_profit() -> None:
@@ -118,6 +140,20 @@ def test_funding_and_liquidation_are_written_and_said_once() -> None:
     assert said == [paid, msgspec.structs.replace(closed, cash_atoms=(10_000 - 7 - 300 - 3) * ATOMS)]
     assert keeper.take_pending() == [paid, closed]
     assert keeper.equity_atoms == (10_000 - 310) * ATOMS
+
+
+def test_a_liquidation_says_what_is_left_in_each_wallet() -> None:
+    started = msgspec.structs.replace(session(), futures_cash_atoms=4_000 * ATOMS)
+    keeper = Bookkeeper(Ledger())
+    say(keeper, started, listed(is_perp=True), approved(sell(10)), fill(sell(10), 10, 100))
+    (said,) = say(keeper, liquidated(10, 130))
+    assert said == msgspec.structs.replace(
+        liquidated(10, 130), cash_atoms=9_700 * ATOMS, futures_cash_atoms=3_700 * ATOMS
+    )
+
+
+def test_a_book_that_was_never_known_can_be_lost() -> None:
+    assert say(bookkeeper(), book_lost()) == []
 
 
 def test_the_exchange_s_mark_counts_only_while_the_book_is_lost() -> None:
@@ -172,12 +208,18 @@ def test_F16_an_over_fill_is_booked_and_halts_its_symbol() -> None:
     assert only(said, m.HealthReported).detail == f"order {INTENT.client_id} filled 13 lots of 10"
 
 
+def test_F16_an_order_that_is_filled_to_its_last_lot_is_no_surprise() -> None:
+    keeper = bookkeeper(approved(INTENT), fill(INTENT, 8))
+    assert [type(each) for each in say(keeper, fill(INTENT, 2, trade_id="f2"))] == [m.FillBooked]
+
+
 @pytest.mark.parametrize("end", [OrderState.REJECTED, OrderState.FAILED, OrderState.NEVER_ACCEPTED])
 def test_a_fill_of_an_order_that_never_was_is_booked_and_halts_its_symbol(end: OrderState) -> None:
     keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.UNKNOWN), event(INTENT, end))
     said = say(keeper, fill(INTENT, 1))
     assert only(said, m.FillBooked).strategy_atoms == ATOMS
     assert without_detail(said)[1:] == [health(m.Condition.INTEGRITY, m.RiskState.HALTED, scope=f"symbol:{BTC}")]
+    assert only(said, m.HealthReported).detail == f"order {INTENT.client_id} filled 1 lots after it was {end}"
 
 
 def test_F12_a_fill_after_a_cancel_is_counted_and_nothing_is_halted() -> None:
@@ -201,6 +243,26 @@ def test_F18_a_trade_with_two_contents_is_put_aside_and_said_once() -> None:
     assert keeper.events == {"received": 3, "applied": 1, "duplicate": 0, "quarantined": 2}
 
 
+def test_F18_what_is_put_aside_names_the_trade_and_what_was_said_of_it_now() -> None:
+    keeper = bookkeeper(approved(INTENT), fill(INTENT, 4), listed(is_perp=True), funding(7))
+    in_a_coin = msgspec.structs.replace(fill(INTENT, 5, 101, fee_atoms=3), fee_currency="TRX")
+    told = "told twice, and not the same: "
+    trade = f"trade f1 of order {INTENT.client_id} on {BTC}: "
+    assert [each.detail for each in all_of(say(keeper, fill(INTENT, 5), in_a_coin, funding(8)), m.HealthReported)] == [
+        f"{told}{trade}5 lots at 100 ticks, fee 0 atoms",
+        f"{told}{trade}5 lots at 101 ticks, fee 3 atoms TRX",
+        f"{told}funding of {BTC} at {NOW_NS}: {8 * ATOMS} atoms",
+    ]
+
+
+def test_F18_only_so_much_that_was_put_aside_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bookkeeper_module, "QUARANTINE_KEPT", 2)
+    keeper = bookkeeper(approved(INTENT), fill(INTENT, 4))
+    contradictions = [fill(INTENT, lots) for lots in (5, 6, 7)]
+    assert len(say(keeper, *contradictions, *contradictions[1:])) == 3
+    assert len(say(keeper, contradictions[0])) == 1
+
+
 def test_F71_funding_with_two_contents_is_put_aside() -> None:
     keeper = bookkeeper(listed(is_perp=True), funding(7))
     assert without_detail(say(keeper, funding(8))) == [health(m.Condition.INTEGRITY, m.RiskState.REDUCE_ONLY)]
@@ -209,7 +271,8 @@ def test_F71_funding_with_two_contents_is_put_aside() -> None:
 
 def test_the_gate_hears_what_all_news_of_an_order_come_to() -> None:
     keeper = bookkeeper(approved(INTENT), event(INTENT, OrderState.PENDING_CANCEL, 7))
-    assert say(keeper, event(INTENT, OrderState.CANCELED, 5)) == [event(INTENT, OrderState.CANCELED, 7)]
+    assert say(keeper, event(INTENT, OrderState.NEW, 8)) == [event(INTENT, OrderState.PENDING_CANCEL, 8)]
+    assert say(keeper, event(INTENT, OrderState.CANCELED, 5)) == [event(INTENT, OrderState.CANCELED, 8)]
 
 
 def some_fill(number: int, lots: int) -> m.Fill:
@@ -313,6 +376,13 @@ def test_one_wallet_that_differs_keeps_the_books_unwell() -> None:
     assert without_detail(say(keeper, seen(0, market="futures"))) == [compared(market="futures")]
 
 
+def test_the_first_three_differences_are_named() -> None:
+    said = say(bookkeeper(), seen(ADA=1, BTC=2, DOT=3, ETH=4))
+    wrong = next(each for each in all_of(said, m.HealthReported) if not each.is_well)
+    lines = [f"coin {coin}: {whole * ATOMS} there, 0 here" for whole, coin in enumerate(("ADA", "BTC", "DOT"), start=1)]
+    assert wrong.detail == "; ".join(lines)
+
+
 def test_F25_a_foreign_order_is_no_mistake_in_the_books_but_somebody_trades_here() -> None:
     keeper = bookkeeper(seen())
     said = say(keeper, seen(living={"somebody": 3}))
@@ -352,6 +422,12 @@ def test_F74_what_an_operator_adopts_is_written_and_the_books_are_equal() -> Non
     assert say(keeper, command("adopt")) == [answer("adopt")]
 
 
+def test_what_is_adopted_is_compared_anew_at_the_time_of_the_command() -> None:
+    keeper = bookkeeper(seen(10_005))
+    late = msgspec.structs.replace(command("adopt"), ts_ns=NOW_NS + 5)
+    assert only(say(keeper, late), m.AccountCompared).ts_ns == NOW_NS + 5
+
+
 def test_F112_a_trade_that_the_exchange_took_back_is_a_difference_and_its_operator_s_to_adopt() -> None:
     keeper = bookkeeper(approved(INTENT), fill(INTENT, 10, 100), event(INTENT, OrderState.FILLED, 10))
     busted = seen(10_000)  # neither paid nor received
@@ -379,8 +455,7 @@ def test_a_flow_that_somebody_else_knows_of_is_written_and_said() -> None:
 def test_nothing_is_adopted_before_a_comparison() -> None:
     keeper = bookkeeper()
     (said,) = say(keeper, command("adopt"))
-    assert isinstance(said, m.OperatorAnswered)
-    assert "not compared" in said.detail
+    assert said == answer("adopt", "the books were not compared in this session: nothing is adopted")
 
 
 def test_an_abandoned_order_is_over_for_everybody() -> None:
@@ -395,6 +470,12 @@ def test_an_abandoned_order_is_over_for_everybody() -> None:
     # What the exchange still has of it shows when the books are compared.
     living = only(say(keeper, seen(living={INTENT.client_id: 10})), m.AccountCompared)
     assert living.differences == (m.Difference(kind="order", name=INTENT.client_id, ours=0, theirs=10),)
+
+
+def test_whoever_gives_an_order_up_without_a_name_is_the_operator() -> None:
+    keeper = bookkeeper(approved(INTENT))
+    nameless = msgspec.structs.replace(command("abandon", INTENT.client_id), who="")
+    assert only(say(keeper, nameless), m.OrderEvent).reason == "given up by the operator"
 
 
 def test_fills_that_are_owed_can_be_given_up_and_the_order_stays_what_it_was() -> None:

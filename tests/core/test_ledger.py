@@ -90,6 +90,14 @@ def test_a_fee_in_quote_makes_a_buy_dearer_and_leaves_its_coins_whole() -> None:
     assert book.positions[BTC] == Position(base_atoms=10 * ATOMS, cost_atoms=1_002 * ATOMS)
 
 
+def test_the_profits_of_sales_add_up() -> None:
+    book = ledger(approved(buy(10)), fill(buy(10), 10, 100))
+    for number, price in ((2, 110), (3, 130)):
+        book.apply(approved(sell(5, number=number)))
+        book.apply(fill(sell(5, number=number), 5, price))
+    assert book.positions[BTC].realised_atoms == (50 + 150) * ATOMS
+
+
 # --- perpetuals
 
 
@@ -183,6 +191,14 @@ def test_a_liquidation_closes_what_every_strategy_holds_of_the_symbol() -> None:
     assert known.entries == {"one": {ETH: 100}, "two": {}}
 
 
+def test_a_liquidation_leaves_alone_who_holds_nothing_of_the_symbol() -> None:
+    mine, other = buy(3), buy(1, number=2, symbol=ETH, strategy="two")
+    book = ledger(listed(is_perp=True), listed(ETH), approved(mine), approved(other), fill(mine, 3), fill(other, 1))
+    assert book.apply(liquidated(-3, 60)) is True
+    known = book.recovered(0)
+    assert (known.holdings, known.entries) == ({"one": {}, "two": {ETH: ATOMS}}, {"one": {}, "two": {ETH: 100}})
+
+
 def test_a_liquidated_short_is_bought_back() -> None:
     book = perp_ledger((-10, 100))
     book.apply(liquidated(10, 130, fee=1))
@@ -213,6 +229,17 @@ def test_F65_dust_has_no_entry_and_the_next_buy_opens_anew() -> None:
     book.apply(approved(buy(5, number=3)))
     book.apply(fill(buy(5, number=3), 5, 130))
     assert book.recovered(0).entries == {"one": {BTC: 130}}
+
+
+def test_F65_what_grows_by_less_than_a_lot_was_not_opened_anew() -> None:
+    more = buy(1, number=2)
+    book = ledger(approved(buy(1)), fill(buy(1), 1, 100), approved(more), fill(more, 1, 120, fee_atoms=1))
+    assert book.recovered(0).entries == {"one": {BTC: 100}}
+
+
+def test_F65_a_buy_that_is_all_fee_has_no_entry() -> None:
+    book = ledger(approved(buy(1)), fill(buy(1), 1, 100, fee_atoms=1))
+    assert book.recovered(0).entries == {"one": {}}
 
 
 # --- exactly once
@@ -255,6 +282,14 @@ def test_an_approval_counts_once_even_after_the_end() -> None:
     book.apply(event(intent, S.CANCELED))
     assert book.apply(approved(intent)) is False
     assert book.live_orders == []
+
+
+def test_an_order_whose_id_is_not_of_our_making_is_known_by_its_name() -> None:
+    old, new = buy(1, client_id="by-hand-1"), buy(1, client_id="by-hand-2")
+    book = ledger()
+    assert [book.apply(approved(intent)) for intent in (old, new, old, new)] == [True, True, False, False]
+    assert [record.intent for record in book.live_orders] == [old, new]
+    assert [book.is_known(name) for name in ("by-hand-1", "by-hand-2", "by-hand-3")] == [True, True, False]
 
 
 def test_a_cancel_is_requested_once_and_not_after_the_end() -> None:
@@ -364,6 +399,15 @@ def test_older_news_of_a_state_still_tells_of_fills() -> None:
     assert (record.state, record.reported_lots) == (S.PENDING_CANCEL, 5)
 
 
+def test_an_order_knows_when_it_was_submitted_and_a_booked_fill_when_it_was_made() -> None:
+    intent = buy(10)
+    book = ledger(approved(intent, at_ns=NOW_NS + 1))
+    assert [record.submitted_ns for record in book.live_orders] == [NOW_NS + 1]
+    booked = book.apply(fill(intent, 4, at_ns=NOW_NS + 2))
+    assert isinstance(booked, m.FillBooked)
+    assert booked.ts_ns == NOW_NS + 2
+
+
 def test_an_order_in_doubt_stays_whole_and_comes_back_after_a_restart() -> None:
     intent = buy(10)
     book = ledger(approved(intent), event(intent, S.UNKNOWN, order_id=""))
@@ -419,6 +463,24 @@ def test_a_repetition_of_an_old_fill_changes_nothing_and_a_foreign_one_still_sto
         book.apply(fill(buy(1, client_id=client_id(2, 1)), 1))
 
 
+def test_the_newest_ends_are_kept_whole_and_of_older_ones_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "FINISHED_KEPT", 3)
+    book = ledger()
+    for number in range(1, 6):
+        for fact in ended(number):
+            book.apply(fact)
+    names = [client_id(1, number) for number in range(1, 7)]
+    assert [book.order(name) is not None for name in names] == [False, False, True, True, True, False]
+    assert [book.is_known(name) for name in names] == [True] * 5 + [False]
+
+
+def test_the_last_order_is_known_when_nothing_of_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "FINISHED_KEPT", 0)
+    book = ledger(*ended(1))
+    assert (book.order(buy(1).client_id), book.is_known(buy(1).client_id)) == (None, True)
+    assert book.apply(approved(buy(1))) is False
+
+
 def test_an_order_whose_fills_are_still_to_come_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "FINISHED_KEPT", 3)
     late = buy(1)
@@ -430,6 +492,12 @@ def test_an_order_whose_fills_are_still_to_come_is_kept(monkeypatch: pytest.Monk
 
 
 # --- sessions
+
+
+def test_before_its_first_session_a_ledger_holds_nothing() -> None:
+    book = Ledger()
+    assert cash_of(book) == (0, None)
+    assert (book.epoch, book.quote, book.is_complete) == (0, "", False)
 
 
 def test_only_the_first_session_brings_cash() -> None:
@@ -548,6 +616,15 @@ def test_F74_baselines_are_recovered_with_what_came_from_outside_since_they_were
     )
     book.apply(msgspec.structs.replace(marked, external_atoms=ATOMS))
     assert book.recovered(0).equity == msgspec.structs.replace(marked, external_atoms=ATOMS)
+
+
+def test_F74_only_what_came_after_a_mark_shifts_its_baselines_and_all_of_it() -> None:
+    marked = m.EquityMarked(ts_ns=1, equity_atoms=50, peak_atoms=60, day=7, day_start_atoms=40, external_atoms=ATOMS)
+    came = flow("USDT", 1), marked, flow("TRX", 500), flow("USDT", 2), flow("USDT", 4, "futures")
+    known = wallets(*came).recovered(0).equity
+    assert known is not None
+    shifted = known.equity_atoms, known.peak_atoms, known.day_start_atoms, known.external_atoms
+    assert shifted == (50 + 6 * ATOMS, 60 + 6 * ATOMS, 40 + 6 * ATOMS, 7 * ATOMS)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,20 @@ def test_one_atom_is_a_difference() -> None:
     assert compare(books(), account) == (differs("cash", "spot", 6_000 * ATOMS, 6_000 * ATOMS + 1),)
 
 
+def test_a_wallet_that_does_not_name_the_quote_currency_has_none_of_it() -> None:
+    account = msgspec.structs.replace(seen(), balances={})
+    assert compare(books(), account) == (differs("cash", "spot", 6_000 * ATOMS, 0),)
+
+
+@pytest.mark.parametrize("held", [1, 2**53 + 1, 10**17 + 1])
+def test_one_contract_is_a_difference_however_many_are_held(held: int) -> None:
+    contracts = buy(held, symbol=PERP)
+    facts = approved(contracts), fill(contracts, held, 1), event(contracts, OrderState.FILLED, held)
+    book = books(listed(PERP, is_perp=True, quantity_scale=8), *facts)  # a contract is one atom
+    assert compare(book, seen("futures", positions={PERP: held})) == ()
+    assert compare(book, seen("futures", positions={PERP: held + 1})) == (differs("position", PERP, held, held + 1),)
+
+
 def test_F66_contracts_are_compared_with_contracts_and_never_with_coins() -> None:
     book = books(*SOLD_SHORT)  # 5 contracts are 0.005 coins
     assert book.positions[PERP].base_atoms == -5 * ATOMS // 1_000

@@ -95,6 +95,11 @@ def test_O7_an_order_that_was_sent_before_it_was_written_is_seen() -> None:
     assert said(SingleUse(), [second(arrivals=(arrival(is_written=False),))]) == ["O7"]
 
 
+def test_O6_an_order_that_is_not_what_was_approved_is_seen() -> None:
+    other = arrival()._replace(difference="7 lots, approved were 3")
+    assert said(SingleUse(), [second(arrivals=(other,))]) == ["O6"]
+
+
 def test_O3_steps_by_the_table_pass_and_are_counted() -> None:
     checker = LegalSteps()
     facts = (
