@@ -1,9 +1,9 @@
 """A day of live trading against the simulated exchange: spot and perpetuals, over real sockets, with faults.
 
-`python -m tests.campaigns.live_day [--hours 24] [--speed 1]`: the market, the exchange's clock and the bot's go `speed`
-times as fast as ours; the sockets, the HTTP and WebSocket libraries and the SQLite journal are the real ones. In the end
-everything is closed and cancelled, and the books of both sides must be equal to the atom. Prints one JSON object; exit
-code 1 where they differ.
+`python -m tests.campaigns.live_day [--hours 24] [--speed 1]`: the sockets, the HTTP and WebSocket libraries and the SQLite
+journal are the real ones; the market, the exchange's clock and the bot's go `speed` times as fast as ours. In the end all
+is closed and cancelled, and the books of both sides must be equal to the atom. Prints one JSON object; exit code 1 where
+they differ.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from actors.trader import End, Terms, Trader
 from bot.config import Settings, load_settings
 from bot.core import messages as m
 from bot.core.secret import Secret
-from bot.exchange.network import INTERNET
 from bot.exchange.poloniex.server_clock import WALL_NS
 from bot.exchange.poloniex.signing import Credentials
 from bot.exchange.simulated.accounts import Funding
@@ -49,7 +48,14 @@ FAULTS: Final = (
     {"kind": "lost_answer", "method": "POST", "path": "/orders", "probability": 0.02, "ends": "reset"},
     {"kind": "lost_request", "method": "POST", "path": "/orders", "probability": 0.02, "ends": "reset"},
     {"kind": "lost_answer", "method": "POST", "path": "/v3/trade/order", "probability": 0.02, "ends": "close"},
-    {"kind": "server_error", "status": 503, "is_executed": True, "method": "POST", "path": "/orders", "probability": 0.02},
+    {
+        "kind": "server_error",
+        "status": 503,
+        "is_executed": True,
+        "method": "POST",
+        "path": "/orders",
+        "probability": 0.02,
+    },
     {"kind": "lost_request", "method": "DELETE", "probability": 0.03, "ends": "reset"},
     {"kind": "fill_during_cancel", "share": 0.5, "probability": 0.2},
     {"kind": "too_many_requests", "retry_after_s": 1, "probability": 0.002},
@@ -70,18 +76,22 @@ loss_velocity_pct = 0
 ramp_pct = 100
 max_trades_per_day = 0
 max_turnover = 0
+max_repeats = 0
+max_order_multiple = 0
+max_reject_pct = 0
+orders_per_day = 0
 stale_ms = 60000
 intent_ttl_ms = 60000
 [strategies.coins]
 kind = "crossover"
-timeframe = "1m"
+timeframe = "5s"
 fast = 3
 slow = 9
 notional = 300
 symbols = ["BTC_USDT"]
 [strategies.patient]
 kind = "mean_reversion"
-timeframe = "1m"
+timeframe = "10s"
 window = 10
 entry_z = 0.5
 exit_z = 0.0
@@ -90,7 +100,7 @@ is_passive = true
 symbols = ["BTC_USDT"]
 [strategies.contracts]
 kind = "crossover"
-timeframe = "1m"
+timeframe = "5s"
 fast = 2
 slow = 7
 notional = 300

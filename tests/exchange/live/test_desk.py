@@ -144,7 +144,7 @@ def test_F04_a_client_id_that_is_taken_means_that_the_order_is_there(rig: Rig) -
     assert rig.states(order) == [S.UNKNOWN, S.NEW]
 
 
-def test_F46_a_question_that_fails_is_no_evidence(rig: Rig) -> None:
+def test_F46_F21_a_question_that_fails_or_finds_nothing_is_no_evidence(rig: Rig) -> None:
     order = rig.accept(buy(10, 100))
     rig.looked(order, None)
     rig.pass_s(60)
@@ -453,7 +453,7 @@ def test_F25_a_foreign_order_allows_only_reductions_in_its_market(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("theirs", [client_id(1, 500), client_id(7, 1)])
-def test_F56_an_order_in_our_name_that_is_not_ours_halts_everything(rig: Rig, theirs: str) -> None:
+def test_F56_F87_an_order_in_our_name_that_is_not_ours_halts_everything(rig: Rig, theirs: str) -> None:
     rig.hear(changed(buy(10, 100), S.NEW, client_id=theirs, order_id="5"))
     report = only(rig.health(Condition.FOREIGN_ORDER), m.HealthReported)
     assert (report.severity, report.scope) == (RiskState.HALTED, "")
@@ -533,7 +533,9 @@ def start(*records: OrderRecord, **more: object) -> Rig:
 
 
 @pytest.mark.parametrize("state", [S.SUBMITTED, S.UNKNOWN])
-def test_F77_an_order_that_was_not_answered_before_the_crash_is_unknown(state: OrderState) -> None:
+def test_F77_F03_an_order_that_was_not_answered_before_the_crash_is_unknown_until_it_can_no_longer_arrive(
+    state: OrderState,
+) -> None:
     rig = start(record(state))
     assert rig.states(buy(10, 100)) == [S.UNKNOWN]
     unknown = only(rig.asked(Resolve), Resolve).unknown
