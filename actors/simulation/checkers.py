@@ -244,7 +244,7 @@ def differences(ours: Books, exchange: Books) -> Iterator[tuple[str, str]]:
     for name in sorted({*ours.amounts, *exchange.amounts}):
         mine, theirs = ours.amounts.get(name, 0), exchange.amounts.get(name, 0)
         if mine != theirs:
-            yield name, f"{name}: {mine} atoms in our books, {theirs} at the exchange"
+            yield name, f"{name}: {mine} in our books, {theirs} at the exchange"
     for client_id in sorted({*ours.living, *exchange.living}):
         left, there = ours.living.get(client_id), exchange.living.get(client_id)
         if left != there:

@@ -517,7 +517,7 @@ async def test_a_stop_whose_coins_are_offered_elsewhere_gets_them_at_its_trigger
         await rig.state(held, S.FILLED)
         free = rig.exchange.clients[0]
         coins = rig.instruments[BTC].whole_lots(free.wallet(AccountType.SPOT, "BTC").available_atoms)
-        guard = {"side": Side.SELL, "reserved_atoms": 0, "is_reduce_only": True, "qty_lots": coins}
+        guard: dict[str, Any] = {"side": Side.SELL, "reserved_atoms": 0, "is_reduce_only": True, "qty_lots": coins}
         profit = rig.submit(rig.intent(role="profit", **guard | {"price_ticks": rig.touch()[1] * 2}))
         await rig.state(profit, S.NEW)
         stop = rig.submit(

@@ -75,7 +75,8 @@ class _Cancels:
 
         async def timed(request: Request) -> Answer:
             if request.method == "DELETE":
-                self.at_s.append(time.perf_counter())
+                # One request may name many orders; each of them counts.
+                self.at_s += [time.perf_counter()] * max(request.body.count(b'"b'), 1)
             return await answer(request)
 
         exchange.answer = timed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -24,7 +25,6 @@ from bot.core.instrument import Instrument, Side
 from bot.core.ledger import Ledger, Position
 from bot.core.orders import OrderIntent, OrderRecord, OrderState
 from bot.core.risk.account import Account, Working
-from bot.exchange.live import desk as live_desk
 from bot.exchange.live.calls import Place
 from bot.exchange.live.desk import LiveDesk
 from bot.exchange.live.order import LiveOrder
@@ -275,15 +275,12 @@ def an_approval_never_expires(patch: pytest.MonkeyPatch) -> None:
 
 
 def contracts_are_taken_for_coins(patch: pytest.MonkeyPatch) -> None:
-    """Send as many contracts as coins were approved, in thousandths: what one contract of BTC is."""
-    honest: Any = getattr(live_desk, "Place")
+    """Read what the exchange says in contracts as if it were coins."""
 
-    def place(intent: OrderIntent, is_protective: bool) -> Place:
-        if intent.symbol.endswith("_PERP"):
-            intent = msgspec.structs.replace(intent, qty_lots=intent.qty_lots * 1_000)
-        return honest(intent, is_protective)
+    def lots(desk: LiveDesk, symbol: str, quantity: Decimal) -> int:
+        return desk._instruments[symbol].qty_lots(f"{quantity:f}")
 
-    patch.setattr(live_desk, "Place", place)
+    patch.setattr(LiveDesk, "_lots", lots)
 
 
 TWELVE: Final[tuple[Patch, ...]] = (

@@ -147,7 +147,7 @@ def test_a_point_that_was_not_survived_is_named_with_how_to_see_it_again(
     assert "see it again: bot simulate --crash-points 5\n" in err
 
 
-@pytest.mark.parametrize("text", ["0..5", "7..3", "1..100000000", "x"])
+@pytest.mark.parametrize("text", ["0..5", "1..100000000", "x"])
 def test_points_that_are_none_are_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert main(["simulate", "--crash-points", text]) == SettingsError.exit_code
     assert f"--crash-points {text}: must read A..B" in capsys.readouterr().err
