@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Protocol
 
+import msgspec
 import trio
 
 from actors.clock import Clock
@@ -218,19 +219,27 @@ class Feed:
                 if (before.price_scale, before.quantity_scale) != (now.price_scale, now.quantity_scale):
                     raise ConnectionLost(f"the steps of {now.symbol} changed: its book must be read anew")
             changed = [now for before, now in zip(known, listed, strict=True) if before != now]
+            for each in changed:
+                if not each.is_open:
+                    log.warning("%s is not traded now: the exchange has paused or delisted it", each.symbol)
             self._say(data.list_instruments(changed, self._clock.now_ns()))
             known = listed
 
     async def _our_instruments(self) -> list[Instrument]:
-        """Return our markets as the exchange lists them, in our order. Raises ConnectionLost and NotListed."""
+        """Return our markets as the exchange lists them, in our order. Raises ConnectionLost and NotListed.
+
+        One that was listed and is gone counts as closed: it is no reason to leave the others alone.
+        """
         try:
             listed = await self._client.instruments()
         except ExchangeError as error:
             raise ConnectionLost(f"cannot list the markets: {error}") from error
-        missing = [symbol for symbol in self._market.symbols if symbol not in listed]
+        gone = {each.symbol: msgspec.structs.replace(each, is_open=False) for each in self._listed}
+        ours = gone | listed
+        missing = [symbol for symbol in self._market.symbols if symbol not in ours]
         if missing:
             raise NotListed(_not_listed(missing, listed))
-        return [listed[symbol] for symbol in self._market.symbols]
+        return [ours[symbol] for symbol in self._market.symbols]
 
     async def _list_markets(self) -> MarketData:
         """Ask what the exchange lists; its steps may have changed since the last session."""

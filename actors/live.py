@@ -277,20 +277,31 @@ class _Executor:
         intent = call.intent
         instrument = self._instruments[intent.symbol]
         lane = Lane.OPEN if intent.reserved_atoms else Lane.CLOSE
+
+        def why_not() -> str:
+            return self._desk.why_not(intent.client_id, self._now_ns())
+
         try:
             if wallet_of(intent.symbol) == "futures":
-                return await self._place_contracts(intent, instrument, lane)
+                return await self._place_contracts(intent, instrument, lane, why_not)
             assert self._clients.spot is not None
             if call.is_protective:
-                sent = await self._clients.spot.place_smart(protective_order(intent, instrument), lane=lane)
+                sent = await self._clients.spot.place_smart(
+                    protective_order(intent, instrument), lane=lane, why_not=why_not
+                )
             else:
-                sent = await self._place_coins(self._clients.spot, intent, instrument, lane)
+                sent = await self._place_coins(self._clients.spot, intent, instrument, lane, why_not)
         except _SENDING_FAILED as error:
             return Refused(code=0, text=str(error), kind=RefusalKind.NOT_SENT)
         return Accepted(value=str(sent.value.id)) if isinstance(sent, Accepted) else sent
 
     async def _place_coins(
-        self, client: SpotClient, intent: OrderIntent, instrument: Instrument, lane: Lane
+        self,
+        client: SpotClient,
+        intent: OrderIntent,
+        instrument: Instrument,
+        lane: Lane,
+        why_not: Callable[[], str],
     ) -> Outcome[OrderIds]:
         order = spot_order(intent, instrument)
         if order.amount is not None:
@@ -298,15 +309,17 @@ class _Executor:
                 self._spot_rules[intent.symbol] = await client.market(intent.symbol)
             step = Decimal(1).scaleb(-self._spot_rules[intent.symbol].symbol_trade_limit.amount_scale)
             order = msgspec.structs.replace(order, amount=order.amount.quantize(step, ROUND_DOWN))
-        return await client.place(order, lane=lane)
+        return await client.place(order, lane=lane, why_not=why_not)
 
-    async def _place_contracts(self, intent: OrderIntent, instrument: Instrument, lane: Lane) -> Outcome[str]:
+    async def _place_contracts(
+        self, intent: OrderIntent, instrument: Instrument, lane: Lane, why_not: Callable[[], str]
+    ) -> Outcome[str]:
         client = self._clients.futures
         assert client is not None
         if intent.symbol not in self._rules:
             self._rules[intent.symbol] = await client.instrument(intent.symbol)
         order = futures_intent(intent, instrument, self._access.margin_mode)
-        sent = await client.place_order(order, self._rules[intent.symbol], lane)
+        sent = await client.place_order(order, self._rules[intent.symbol], lane, why_not)
         return Accepted(value=sent.value.order_id) if isinstance(sent, Accepted) else sent
 
     async def _cancel(self, call: Cancel) -> Refused | Unknown | None:

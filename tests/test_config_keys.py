@@ -30,7 +30,7 @@ def key_file(path: Path, text: str = GOOD, mode: int = 0o600) -> Path:
     return file
 
 
-def test_the_environment_comes_first_and_is_emptied_of_the_key(tmp_path: Path) -> None:
+def test_F123_the_environment_comes_first_and_is_emptied_of_the_key(tmp_path: Path) -> None:
     environ = {"POLONIEX_KEY": KEY, "POLONIEX_SECRET": SECRET, "HOME": "/"}
     credentials = load_credentials(live(key_file=str(key_file(tmp_path, "no key"))), environ)
     assert (credentials.key.reveal(), credentials.secret.reveal()) == (KEY, SECRET)

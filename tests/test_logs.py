@@ -31,10 +31,11 @@ def test_the_time_is_utc_and_says_so() -> None:
 
 
 def test_F135_a_traceback_cannot_be_taken_for_events() -> None:
+    record = logging.LogRecord("bot", logging.ERROR, "", 0, "failed", (), None)
     try:
         fail("no\n2026-01-01T00:00:00.000Z INFO bot: all is well")
     except ValueError:
-        record = logging.LogRecord("bot", logging.ERROR, "", 0, "failed", (), sys.exc_info())
+        record.exc_info = sys.exc_info()
     first, *rest = SafeFormatter().format(record).splitlines()
     assert first.endswith("ERROR bot: failed")
     assert rest

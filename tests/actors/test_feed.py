@@ -376,6 +376,25 @@ async def test_F42_a_market_that_is_paused_is_said_without_a_new_connection(monk
         assert fixture.exchange.connections == 1
 
 
+async def test_F113_a_market_that_is_delisted_is_closed_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(actors.feed, "RELIST_S", 0.05)
+    caplog.set_level(logging.WARNING)
+    async with running(well) as fixture:
+        await fixture.wait_depths(5)
+
+        async def instruments() -> dict[str, Instrument]:
+            return {}
+
+        monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
+        while not any(isinstance(each, m.InstrumentListed) and not each.instrument.is_open for each in fixture.said()):
+            await trio.sleep(0.01)
+        await fixture.wait_depths(10)
+        assert fixture.exchange.connections == 1
+    assert f"{SYMBOL} is not traded now: the exchange has paused or delisted it" in caplog.text
+
+
 async def test_F42_new_steps_of_a_market_make_its_book_be_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors.feed, "RELIST_S", 0.05)
     async with running(well, well) as fixture:

@@ -518,7 +518,7 @@ async def test_a_stop_whose_coins_are_offered_elsewhere_gets_them_at_its_trigger
         free = rig.exchange.clients[0]
         coins = rig.instruments[BTC].whole_lots(free.wallet(AccountType.SPOT, "BTC").available_atoms)
         guard: dict[str, Any] = {"side": Side.SELL, "reserved_atoms": 0, "is_reduce_only": True, "qty_lots": coins}
-        profit = rig.submit(rig.intent(role="profit", **guard | {"price_ticks": rig.touch()[1] * 2}))
+        profit = rig.submit(rig.intent(BTC, role="profit", price_ticks=rig.touch()[1] * 2, **guard))
         await rig.state(profit, S.NEW)
         stop = rig.submit(
             rig.intent(role="stop", order_type="STOP", price_ticks=None, trigger_ticks=rig.touch()[1] * 2, **guard)

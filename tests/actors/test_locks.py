@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +15,12 @@ from actors.locks import Opened, open_locks
 from bot.config import Settings, load_settings
 from bot.errors import HostRefused, KeyRefused, LiveLocked, NotConfirmed
 
+ROOT = Path(__file__).parents[2]
 ENVIRON = {"POLONIEX_KEY": "K3Y-CANARY-1", "POLONIEX_SECRET": "s3cr3t-canary-2"}
 
 
 def unlocked(**live: object) -> Settings:
-    example = load_settings([Path(__file__).parents[2] / "config" / "live.example.toml"], {}, [])
+    example = load_settings([ROOT / "config" / "live.example.toml"], {}, [])
     changes = {"key_file": "", "key_cannot_withdraw": True, **live}
     return msgspec.structs.replace(example, live=msgspec.structs.replace(example.live, **changes))
 
@@ -74,6 +78,34 @@ def test_F106_the_question_says_what_it_is_about_and_takes_the_name_only() -> No
 
     try_to_open(unlocked(), confirmed=None, ask=ask)
     assert "REAL MONEY" in asked[0]
+
+
+def test_F139_live_trading_begins_only_where_somebody_says_that_the_key_cannot_withdraw() -> None:
+    assert not load_settings([], {}, []).live.key_cannot_withdraw
+    with pytest.raises(LiveLocked, match="make one that cannot withdraw, then set this to true"):
+        try_to_open(unlocked(key_cannot_withdraw=False))
+
+
+HARDENED = """
+import ctypes, os, resource, stat, sys
+from pathlib import Path
+from actors.locks import harden
+harden()
+path = Path(sys.argv[1])
+path.touch()
+is_dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+print(resource.getrlimit(resource.RLIMIT_CORE), is_dumpable, oct(stat.S_IMODE(path.stat().st_mode)), flush=True)
+os.abort()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cores and prctl as Linux has them")
+def test_F122_a_process_with_keys_leaves_no_core_and_its_files_are_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HARDENED, str(tmp_path / "file")]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGABRT
+    assert done.stdout.decode() == "(0, 0) 0 0o600\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_simulated_exchange_is_behind_the_same_locks() -> None:

@@ -1,8 +1,8 @@
 """A day of live trading against the simulated exchange: spot and perpetuals, over real sockets, with faults.
 
-`python -m tests.campaigns.live_day [--hours 24] [--speed 1]`: the sockets, the HTTP and WebSocket libraries and the SQLite
-journal are the real ones; the market, the exchange's clock and the bot's go `speed` times as fast as ours. In the end all
-is closed and cancelled, and the books of both sides must be equal to the atom. Prints one JSON object; exit code 1 where
+`python -m tests.campaigns.live_day [--hours 24] [--speed 1]`: the sockets, the HTTP and WebSocket libraries and the
+SQLite journal are the real ones; market, exchange and bot go `speed` times as fast as our clock. In the end all is
+closed and cancelled, and the books of both sides must be equal to the atom. Prints one JSON object; exit code 1 where
 they differ.
 """
 
@@ -45,26 +45,26 @@ CASH: Final = 10_000 * 10**16
 CLOSING_S: Final = 60.0
 """Of our time, for the end: everything is closed, cancelled and settled."""
 FAULTS: Final = (
-    {"kind": "lost_answer", "method": "POST", "path": "/orders", "probability": 0.02, "ends": "reset"},
-    {"kind": "lost_request", "method": "POST", "path": "/orders", "probability": 0.02, "ends": "reset"},
-    {"kind": "lost_answer", "method": "POST", "path": "/v3/trade/order", "probability": 0.02, "ends": "close"},
+    {"kind": "lost_answer", "method": "POST", "path": "/orders", "probability": 0.08, "ends": "reset"},
+    {"kind": "lost_request", "method": "POST", "path": "/orders", "probability": 0.08, "ends": "reset"},
+    {"kind": "lost_answer", "method": "POST", "path": "/v3/trade/order", "probability": 0.08, "ends": "close"},
     {
         "kind": "server_error",
         "status": 503,
         "is_executed": True,
         "method": "POST",
         "path": "/orders",
-        "probability": 0.02,
+        "probability": 0.08,
     },
-    {"kind": "lost_request", "method": "DELETE", "probability": 0.03, "ends": "reset"},
+    {"kind": "lost_request", "method": "DELETE", "probability": 0.15, "ends": "reset"},
     {"kind": "fill_during_cancel", "share": 0.5, "probability": 0.2},
     {"kind": "too_many_requests", "retry_after_s": 1, "probability": 0.002},
     {"kind": "garbage_answer", "form": "half", "probability": 0.001},
     {"kind": "duplicate_frame", "channel": "orders", "copies": 1, "probability": 0.2},
     {"kind": "dropped_frame", "channel": "book_lv2", "probability": 0.0005},
-    {"kind": "cut", "channel": "ticker", "probability": 0.0002},
-    {"kind": "reset", "channel": "orders", "probability": 0.005},
-    {"kind": "reset", "channel": "trade", "probability": 0.005},
+    {"kind": "cut", "channel": "ticker", "probability": 0.001},
+    {"kind": "reset", "channel": "orders", "probability": 0.03},
+    {"kind": "reset", "channel": "trade", "probability": 0.03},
 )
 STRATEGIES: Final = """
 [risk]
@@ -84,14 +84,14 @@ stale_ms = 60000
 intent_ttl_ms = 60000
 [strategies.coins]
 kind = "crossover"
-timeframe = "5s"
+timeframe = "2s"
 fast = 3
 slow = 9
 notional = 300
 symbols = ["BTC_USDT"]
 [strategies.patient]
 kind = "mean_reversion"
-timeframe = "10s"
+timeframe = "5s"
 window = 10
 entry_z = 0.5
 exit_z = 0.0
@@ -100,7 +100,7 @@ is_passive = true
 symbols = ["BTC_USDT"]
 [strategies.contracts]
 kind = "crossover"
-timeframe = "5s"
+timeframe = "3s"
 fast = 2
 slow = 7
 notional = 300

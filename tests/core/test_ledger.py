@@ -233,7 +233,8 @@ def test_F65_dust_has_no_entry_and_the_next_buy_opens_anew() -> None:
 
 def test_F65_what_grows_by_less_than_a_lot_was_not_opened_anew() -> None:
     more = buy(1, number=2)
-    book = ledger(approved(buy(1)), fill(buy(1), 1, 100), approved(more), fill(more, 1, 120, fee_atoms=1))
+    fee = 6 * ATOMS // 10
+    book = ledger(approved(buy(1)), fill(buy(1), 1, 100), approved(more), fill(more, 1, 120, fee_atoms=fee))
     assert book.recovered(0).entries == {"one": {BTC: 100}}
 
 
@@ -496,7 +497,7 @@ def test_an_order_whose_fills_are_still_to_come_is_kept(monkeypatch: pytest.Monk
 
 def test_before_its_first_session_a_ledger_holds_nothing() -> None:
     book = Ledger()
-    assert cash_of(book) == (0, None)
+    assert (book.cash_atoms, book.futures_cash_atoms) == (0, None)
     assert (book.epoch, book.quote, book.is_complete) == (0, "", False)
 
 

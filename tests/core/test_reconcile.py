@@ -110,7 +110,7 @@ def test_a_wallet_that_does_not_name_the_quote_currency_has_none_of_it() -> None
 def test_one_contract_is_a_difference_however_many_are_held(held: int) -> None:
     contracts = buy(held, symbol=PERP)
     facts = approved(contracts), fill(contracts, held, 1), event(contracts, OrderState.FILLED, held)
-    book = books(listed(PERP, is_perp=True, quantity_scale=8), *facts)  # a contract is one atom
+    book = books(listed(PERP, is_perp=True, quantity_scale=16), *facts)  # a contract is one atom
     assert compare(book, seen("futures", positions={PERP: held})) == ()
     assert compare(book, seen("futures", positions={PERP: held + 1})) == (differs("position", PERP, held, held + 1),)
 

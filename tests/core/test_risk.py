@@ -1067,6 +1067,17 @@ def test_a_guard_whose_price_changed_is_replaced_once_its_cancel_is_confirmed(wi
     assert set(guards_of(say(gate, event(before, S.CANCELED)))) == {role}
 
 
+@pytest.mark.parametrize("doubt", [S.PENDING_CANCEL, S.UNKNOWN])
+def test_F14_between_the_halves_of_a_replacement_the_old_order_counts_and_no_new_one_is_sent(doubt: S) -> None:
+    gate = risk_gate(guarded(), known=owner(10))
+    before = guards(gate, "stop")
+    assert cancelled(say(gate, guarded(stop=95))) == [before.client_id]
+    assert all_of(say(gate, event(before, doubt), guarded(stop=95)), m.OrderApproved) == []
+    assert before.client_id in gate.account.working
+    assert set(guards_of(say(gate, event(before, S.CANCELED)))) == {"stop"}
+    assert before.client_id not in gate.account.working
+
+
 def test_a_guard_that_is_not_wanted_any_more_is_cancelled() -> None:
     gate = risk_gate(guarded(), known=owner(10))
     stop = guards(gate, "stop")

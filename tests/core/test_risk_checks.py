@@ -19,6 +19,7 @@ from bot.core.orders import OrderIntent, OrderState
 from bot.core.risk import RULES, Limits, RiskGate
 from bot.core.risk.limits import CEILINGS, LOOSE, above_ceiling
 from bot.core.risk.rate import DAY_NS
+from bot.exchange.poloniex.spot_client import OPEN_ORDERS_MAX
 from tests.core.test_risk import REFUSALS
 from tests.support.builders import (
     BTC,
@@ -737,6 +738,13 @@ LARGEST = {
 """The largest value that the settings take, of every number in [risk]."""
 LARGEST_LESS = {"daily_loss_bps", "drawdown_bps"}
 """Bounds that another one keeps below."""
+
+
+def test_F109_we_stop_long_before_the_exchange_s_bound_on_open_orders() -> None:
+    assert 10 * CEILINGS["max_open_orders"] <= OPEN_ORDERS_MAX
+    gate = risk_gate(max_open_orders=1)
+    ordered(say(gate, signal(1)))
+    assert refused(say(gate, signal(1, strategy="two"))) is DenyReason.MAX_OPEN_ORDERS
 
 
 def test_a_bound_above_its_ceiling_is_named() -> None:

@@ -1,7 +1,7 @@
 """Eighteen bugs, each a patch of one function: what a rewrite could do by mistake.
 
-The first twelve are those of faults.md 3.6, the last six those of the issue. `tests/simulation/test_planted.py` shows of
-each that it is caught, and by whom.
+The first twelve are those of faults.md 3.6, the last six those of the issue. `tests/simulation/test_planted.py` shows
+of each that it is caught, and by whom.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bot.core.book import Book
 from bot.core.bookkeeper import Bookkeeper
 from bot.core.instrument import Instrument, Side
 from bot.core.ledger import Ledger, Position
-from bot.core.orders import OrderIntent, OrderRecord, OrderState
+from bot.core.orders import OrderIntent, OrderState
 from bot.core.risk.account import Account, Working
 from bot.exchange.live.calls import Place
 from bot.exchange.live.desk import LiveDesk
@@ -130,7 +130,11 @@ def an_end_can_be_left(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_is_in_flight_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Account, "_in_flight", lambda _: ({}, {}))
+    def in_flight(account: Account) -> tuple[dict[str, int], dict[str, int]]:
+        del account
+        return {}, {}
+
+    patch.setattr(Account, "_in_flight", in_flight)
 
 
 def no_window_and_no_fence(patch: pytest.MonkeyPatch) -> None:
@@ -143,7 +147,11 @@ def no_window_and_no_fence(patch: pytest.MonkeyPatch) -> None:
         return sign(credentials, method, path, query, body, now_ms, 60_000)
 
     patch.setattr(rest, "sign", sign_for_long)
-    patch.setattr(rest, "fence_ms", lambda signed_ms, _: signed_ms)
+    def no_fence_ms(signed_ms: int, recv_window_ms: int) -> int:
+        del recv_window_ms
+        return signed_ms
+
+    patch.setattr(rest, "fence_ms", no_fence_ms)
 
 
 def absence_is_believed_at_once(patch: pytest.MonkeyPatch) -> None:
@@ -257,9 +265,7 @@ def a_restart_opens_the_breakers(patch: pytest.MonkeyPatch) -> None:
     honest = Ledger.recovered
 
     def recovered(ledger: Ledger, ts_ns: int) -> m.Recovered:
-        return msgspec.structs.replace(
-            honest(ledger, ts_ns), latches=(), risk_state=m.RiskState.NORMAL, risk_cause=""
-        )
+        return msgspec.structs.replace(honest(ledger, ts_ns), latches=(), risk_state=m.RiskState.NORMAL, risk_cause="")
 
     patch.setattr(Ledger, "recovered", recovered)
 

@@ -1,4 +1,4 @@
-"""Worlds of many seeds: whatever goes wrong, no promise is broken; and a seed is the same world wherever it is played."""
+"""Worlds of many seeds: whatever goes wrong, no promise is broken; and a seed is the same world everywhere."""
 
 from __future__ import annotations
 

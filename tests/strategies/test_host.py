@@ -122,7 +122,7 @@ def wanting(share: float, **changes: Any) -> StrategyHost:
 
 
 @pytest.mark.parametrize("share", [1.5, -1.01, float("nan"), float("inf")])
-def test_a_strategy_that_wants_more_than_all_stops_the_bot(share: float) -> None:
+def test_F117_a_strategy_that_wants_more_than_all_stops_the_bot(share: float) -> None:
     with pytest.raises(ValueError, match=rf"BTC_USDT: strategy own wants a share of {share}, .* -1\.0 to 1\.0"):
         say(wanting(share), bar(90))
 

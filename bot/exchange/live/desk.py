@@ -123,6 +123,18 @@ class LiveDesk:
             for order in (*self._orders.values(), *self._owed.values())
         )
 
+    def why_not(self, client_id: str, now_ns: int) -> str:
+        """Return why an order shall not be sent after all, "" if it may: asked in the turn in which it would leave."""
+        order = self._orders.get(own_id(client_id))
+        if order is None:
+            return "given up before it left"
+        if order.is_fired:
+            return ""
+        if order.is_cancel_wanted:
+            return "cancelled before it left"
+        is_late = order.intent.reserved_atoms and now_ns - order.since_ns > self._approvals.ttl_ns
+        return "waited too long for its turn" if is_late else ""
+
     def is_lost(self, client_id: str) -> bool:
         """Return whether an order is still being looked for."""
         order = self._orders.get(own_id(client_id))

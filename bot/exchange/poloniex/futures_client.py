@@ -289,9 +289,15 @@ class FuturesClient:
     # --- orders: writes
 
     async def place_order(
-        self, order: fw.FuturesOrder, instrument: FuturesInstrument, lane: Lane = Lane.OPEN
+        self,
+        order: fw.FuturesOrder,
+        instrument: FuturesInstrument,
+        lane: Lane = Lane.OPEN,
+        why_not: Callable[[], str] | None = None,
     ) -> Outcome[Ack]:
         """Send an order. Accepted says that it exists, nothing of its fills.
+
+        `why_not` is asked at the last moment, when the limit has room: it says why it shall not be sent after all.
 
         Raises:
             OffGrid: its price or size lies between two steps; nothing was sent.
@@ -305,6 +311,7 @@ class FuturesClient:
             body=place_body(order),
             group=Group.FUTURES_PLACE,
             lane=Lane.CLOSE if order.is_reduce_only else lane,
+            why_not=why_not,
         )
         return await self._write(request, _read_ack(Write.SUBMIT), client_id=order.client_id)
 

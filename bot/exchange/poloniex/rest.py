@@ -54,6 +54,8 @@ class Request:
     query: str = ""
     body: bytes = b""
     lane: Lane = Lane.DATA
+    why_not: Callable[[], str] | None = None
+    """Asked in the turn in which a write would be signed and sent: says why it shall not be, or ""."""
 
     @property
     def name(self) -> str:
@@ -162,6 +164,8 @@ class RestSession:
         not_sent = await self._wait(gate, request, patience_s)
         if not_sent is not None:
             return not_sent
+        if request.why_not is not None and (reason := request.why_not()):
+            return Refused(code=0, text=reason, kind=RefusalKind.NOT_SENT)
         signed_ms = self.clock.now_ms()
         unknown = Unknown(
             reason="",

@@ -393,10 +393,15 @@ class SpotClient:
 
     # --- orders
 
-    async def place(self, order: wire.NewOrder, *, lane: Lane = Lane.OPEN) -> Outcome[wire.OrderIds]:
-        """Place an order; `lane` is `Lane.CLOSE` when it makes a position smaller. Accepted says nothing of fills."""
+    async def place(
+        self, order: wire.NewOrder, *, lane: Lane = Lane.OPEN, why_not: Callable[[], str] | None = None
+    ) -> Outcome[wire.OrderIds]:
+        """Place an order; `lane` is `Lane.CLOSE` when it makes a position smaller. Accepted says nothing of fills.
+
+        `why_not` is asked at the last moment, when the limit has room: it says why it shall not be sent after all.
+        """
         body = codec.order_body(order, await self._rules(order.symbol))
-        return await self._submit(wire.PLACE, body, order.client_id, lane)
+        return await self._submit(wire.PLACE, body, order.client_id, lane, why_not=why_not)
 
     async def place_batch(
         self, orders: Sequence[wire.NewOrder], *, lane: Lane = Lane.OPEN
@@ -555,10 +560,12 @@ class SpotClient:
 
     # --- smart orders
 
-    async def place_smart(self, order: wire.NewSmartOrder, *, lane: Lane = Lane.OPEN) -> Outcome[wire.OrderIds]:
-        """Place a conditional order. Its funds are frozen only when it triggers, which may then fail."""
+    async def place_smart(
+        self, order: wire.NewSmartOrder, *, lane: Lane = Lane.OPEN, why_not: Callable[[], str] | None = None
+    ) -> Outcome[wire.OrderIds]:
+        """Place a conditional order, as `place`. Its funds are frozen only when it triggers, which may then fail."""
         body = codec.smart_order_body(order, await self._rules(order.symbol))
-        return await self._submit(wire.PLACE_SMART, body, order.client_id, lane)
+        return await self._submit(wire.PLACE_SMART, body, order.client_id, lane, why_not=why_not)
 
     async def replace_smart(
         self, symbol: str, order: OrderRef, change: wire.Replacement, *, lane: Lane = Lane.OPEN
@@ -640,6 +647,7 @@ class SpotClient:
         lane: Lane = Lane.OPEN,
         client_id: str = "",
         order: OrderRef | None = None,
+        why_not: Callable[[], str] | None = None,
     ) -> Outcome[T]:
         request = Request(
             method=endpoint.method,
@@ -647,16 +655,26 @@ class SpotClient:
             group=endpoint.group,
             body=b"" if body is None else codec.encode(body),
             lane=lane,
+            why_not=why_not,
         )
         return await self._rest.write(request, write, accept, client_id=client_id)
 
     async def _submit(
-        self, endpoint: wire.Endpoint, body: wire.Body, client_id: str, lane: Lane, order: OrderRef | None = None
+        self,
+        endpoint: wire.Endpoint,
+        body: wire.Body,
+        client_id: str,
+        lane: Lane,
+        order: OrderRef | None = None,
+        *,
+        why_not: Callable[[], str] | None = None,
     ) -> Outcome[wire.OrderIds]:
         def accept(answer: bytes, _unknown: Unknown) -> Outcome[wire.OrderIds]:
             return Accepted(value=_own(codec.decode(answer, wire.OrderIds), client_id, answer))
 
-        return await self._write(endpoint, body, Write.SUBMIT, accept, lane=lane, client_id=client_id, order=order)
+        return await self._write(
+            endpoint, body, Write.SUBMIT, accept, lane=lane, client_id=client_id, order=order, why_not=why_not
+        )
 
     async def _cancel(self, endpoint: wire.Endpoint, order: OrderRef) -> Outcome[wire.CancelRow]:
         client_id = order.text.partition("cid:")[2]

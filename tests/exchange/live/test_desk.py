@@ -67,6 +67,20 @@ def test_F29_an_order_that_was_approved_too_long_ago_is_not_sent(rig: Rig) -> No
     assert not rig.calls
 
 
+def test_R3_an_order_that_was_cancelled_while_it_waited_for_its_turn_does_not_leave(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    assert rig.desk.why_not(order.client_id, NOW_NS) == ""
+    rig.cancel(order)
+    assert rig.desk.why_not(order.client_id, NOW_NS) == "cancelled before it left"
+
+
+def test_F29_an_order_that_waited_too_long_for_its_turn_does_not_leave_but_a_reduction_does(rig: Rig) -> None:
+    order, reduction = rig.submit(buy(10, 100)), rig.submit(sell(10, 100, number=2))
+    later_ns = NOW_NS + TTL_NS + 1
+    assert rig.desk.why_not(order.client_id, later_ns) == "waited too long for its turn"
+    assert rig.desk.why_not(reduction.client_id, later_ns) == ""
+
+
 def test_an_order_that_never_left_is_rejected_as_not_sent(rig: Rig) -> None:
     order = rig.submit(buy(10, 100))
     rig.placed(order, refused(RefusalKind.NOT_SENT, 0, "no connection"))
@@ -156,6 +170,25 @@ def test_F08_news_of_the_stream_may_come_before_the_answer(rig: Rig) -> None:
     rig.hear(changed(order, S.NEW))
     rig.placed(order, Accepted(value="77"))
     assert rig.states(order) == [S.NEW]
+
+
+def test_F08_a_lost_answer_about_an_order_that_the_stream_knows_raises_no_doubt(rig: Rig) -> None:
+    order = rig.submit(buy(10, 100))
+    rig.hear(changed(order, S.NEW))
+    rig.placed(order, lost(order))
+    assert rig.states(order) == [S.NEW]
+    assert not rig.asked(Resolve)
+    assert not rig.health(Condition.UNKNOWN_ORDER)
+
+
+def test_F09_a_fill_of_an_unknown_order_ends_the_doubt(rig: Rig) -> None:
+    order = rig.lose(buy(10, 100))
+    rig.hear(filled(order, 4))
+    assert rig.states(order) == [S.UNKNOWN, S.PARTIALLY_FILLED]
+    assert rig.health(Condition.UNKNOWN_ORDER)[-1].is_well
+    assert not rig.desk.is_lost(order.client_id)
+    rig.resolved(order, NEVER)
+    assert rig.states(order)[-1] is S.PARTIALLY_FILLED
 
 
 @pytest.mark.parametrize("answer", [lost(buy(10, 100)), refused(), Accepted(value="77")])
@@ -292,6 +325,26 @@ def test_F27_a_maker_that_would_take_ends_with_the_exchange_s_reason(rig: Rig, r
     order = rig.accept(msgspec.structs.replace(buy(10, 100), order_type="LIMIT_MAKER", symbol=PERP))
     rig.hear(changed(order, S.CANCELED, cancel_reason=reason))
     assert (rig.events(order)[-1].state, rig.events(order)[-1].reason) == (S.CANCELED, reason)
+
+
+@pytest.mark.parametrize("reason", ["OUT_OF_RANGE_LIMIT_PRICE", "MARKET_ORDER_EXCEED_SLIPPAGE_TOLERANCE"])
+def test_F111_what_a_price_band_ended_is_over_and_is_not_sent_again(rig: Rig, reason: str) -> None:
+    order = rig.accept(buy(10, 100))
+    rig.hear(changed(order, S.CANCELED, cancel_reason=reason))
+    assert (rig.events(order)[-1].state, rig.events(order)[-1].reason) == (S.CANCELED, reason)
+    rig.asked(Place)
+    rig.pass_s(60)
+    assert not rig.asked(Place)
+    assert rig.desk.is_quiet("spot")
+
+
+def test_F111_a_price_beyond_the_band_is_a_refusal_and_is_not_sent_again(rig: Rig) -> None:
+    order = rig.submit(msgspec.structs.replace(buy(10, 100), symbol=PERP))
+    rig.placed(order, refused(RefusalKind.ORDER, 10002))
+    assert rig.states(order) == [S.REJECTED]
+    rig.asked(Place)
+    rig.pass_s(60)
+    assert not rig.asked(Place)
 
 
 @pytest.mark.parametrize("reason", ["FL_LIQUIDATION", "RISK_LIMIT"])
@@ -576,6 +629,15 @@ def test_F17_fills_of_an_earlier_session_are_not_counted_twice() -> None:
     assert rig.booked_lots(order) == 5
 
 
+def test_fills_that_the_journal_has_are_not_asked_for_again() -> None:
+    order = buy(10, 100)
+    rig = start(record(S.PARTIALLY_FILLED, 3, order_id="77", reported_lots=3))
+    rig.looked(order, changed(order, S.PARTIALLY_FILLED, 3))
+    rig.pass_s(10)
+    assert not rig.asked(ReadFills)
+    assert rig.desk.is_quiet("spot")
+
+
 def test_fills_that_an_ended_order_owes_are_asked_for_after_a_restart() -> None:
     order = buy(10, 100)
     rig = start(unsettled=[record(S.CANCELED, 1, order_id="77", reported_lots=4)])
@@ -735,6 +797,16 @@ def test_a_stop_that_waited_here_waits_here_after_a_restart() -> None:
     rig.tell(trade(80, 1, symbol=PERP))
     assert rig.asked(Place)
     assert rig.states(guard) == []
+
+
+def test_a_stop_that_was_sent_just_before_the_restart_and_fills_is_not_sent_again() -> None:
+    guard = stop(PERP)
+    rig = start(OrderRecord(intent=guard, state=S.NEW, filled_lots=0, submitted_ns=NOW_NS))
+    rig.hear(filled(guard, 4))
+    rig.tell(trade(80, 1, symbol=PERP))
+    assert not rig.asked(Place)
+    rig.hear(changed(guard, S.PARTIALLY_CANCELED, 4))
+    assert rig.states(guard) == [S.PARTIALLY_FILLED, S.PARTIALLY_CANCELED]
 
 
 def test_a_stop_that_was_sent_just_before_the_restart_is_not_sent_again() -> None:

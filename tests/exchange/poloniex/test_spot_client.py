@@ -522,6 +522,16 @@ async def test_too_many_requests_refuse_this_attempt_and_stop_the_group() -> Non
     assert len(peer.requests) == 2
 
 
+async def test_R3_an_order_that_may_no_longer_be_sent_is_given_up_in_the_turn_in_which_it_would_leave() -> None:
+    async with client_at() as (client, peer):
+        for placing in (
+            client.place(ORDER_B1, why_not=lambda: "halted"),
+            client.place_smart(STOP_B1, why_not=lambda: "halted"),
+        ):
+            assert await placing == Refused(code=0, text="halted", kind=RefusalKind.NOT_SENT)
+        assert peer.requests == []
+
+
 async def test_an_order_is_given_up_unsent_when_the_limit_has_no_room() -> None:
     async with http_of(json_answer([MARKET]), json_answer(samples.ORDER_IDS)) as (http, peer):
         limits = RateLimits()

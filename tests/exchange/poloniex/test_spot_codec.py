@@ -408,6 +408,12 @@ def test_a_replacement_says_only_what_changes() -> None:
         codec.replace_body(wire.Replacement(client_id="b2", price=D("1.001")), RULES)
 
 
+def test_F14_a_replacement_whose_cancel_fails_places_nothing_unless_that_is_asked_for() -> None:
+    change = wire.Replacement(client_id="b2", price=D("19000"))
+    assert not codec.replace_body(change, RULES).proceed_on_failure
+    assert sent(codec.replace_body(change, RULES)) == {"price": "19000", "clientOrderId": "b2"}
+
+
 def test_an_empty_filter_never_cancels_everything() -> None:
     assert sent(codec.cancel_all_body(["BTC_USDT"])) == {"symbols": ["BTC_USDT"], "accountTypes": ["SPOT"]}
     assert sent(codec.cancel_all_body(None)) == {"symbols": [], "accountTypes": ["SPOT"]}

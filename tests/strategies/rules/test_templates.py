@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bot.config import load_settings
 from bot.core.durations import duration_text
 from bot.strategies.advice import Candles, Market
 from bot.strategies.definition import templates_folder
@@ -20,6 +21,7 @@ from tests.strategies.rules.test_agreement import other_future, row_of
 from tests.support.rule_documents import bars_of, instrument, random_market
 
 REAL = Path(__file__).parents[3].parent / "shared" / "candles" / "XRP_USDT_PERP-5m.csv.gz"
+HISTORY = load_settings([], {}, []).feed.history_bars
 LOOKBACKS = {
     "bollinger_squeeze": 139,
     "donchian_breakout": 20,
@@ -75,6 +77,30 @@ def test_the_future_changes_no_past_advice_of_a_template(name: str) -> None:
     for ours, theirs in zip(before, after, strict=True):
         np.testing.assert_array_equal(ours[: cut + 1], theirs[: cut + 1])
     assert not np.array_equal(before.flags[cut + 1 :], after.flags[cut + 1 :])
+
+
+@pytest.mark.parametrize("name", LOOKBACKS)
+def test_F115_a_longer_warm_up_changes_no_decision_of_a_template(name: str) -> None:
+    made = RuleDefinition(template(name))
+    rng = np.random.default_rng(13)
+    once, live = max(HISTORY, made.lookback_bars), 300
+    markets = {
+        symbol: random_market(rng, 4 * once + live, symbol, timeframe_ns=made.timeframe_ns)
+        for symbol in ("ETH_USDT", *made.watches)
+    }
+    flags = [
+        made.advise("ETH_USDT", {symbol: newest(market, times * once + live) for symbol, market in markets.items()})
+        .flags[-live:]
+        .tolist()
+        for times in (1, 2, 4)
+    ]
+    assert flags[0] == flags[1] == flags[2]
+    assert any(flags[0])
+
+
+def newest(market: Market, count: int) -> Market:
+    """Return the market as who asked for its last bars only."""
+    return market._replace(candles=Candles(*(column[-count:] for column in market.candles)))
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="no real candles beside the repository")

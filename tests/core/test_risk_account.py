@@ -1,0 +1,158 @@
+"""The gate's account, asked alone: what it owns, what its orders may still do, and which wallet pays."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from bot.core import messages as m
+from bot.core.instrument import ATOMS, Side
+from bot.core.orders import OrderIntent
+from bot.core.risk import Account, Proposal
+from bot.core.risk.account import Working
+from tests.support.builders import (
+    BTC,
+    ETH,
+    NOW_NS,
+    buy,
+    funding,
+    instrument,
+    liquidated,
+    record,
+    recovered,
+    sell,
+)
+
+
+def account(*orders: OrderIntent, is_perp: bool = True, held: int = 0, cash: int = 10_000, cost: int = 0) -> Account:
+    """Return an account with `held` lots of BTC that are worth 100 each, and of ETH none, and with these orders."""
+    made = Account()
+    for symbol in (BTC, ETH):
+        made.instruments[symbol] = instrument(symbol, is_perp=is_perp)
+        made.equity.mark(symbol, 100)
+    known = recovered(cash=cash, held={"one": {BTC: held}}, costs={BTC: cost * ATOMS} if cost else {})
+    made.recover(known)
+    for intent in orders:
+        made.working[intent.client_id] = Working(record(intent), intent.reserved_atoms)
+    return made
+
+
+def proposal(side: Side, value: int, *, closes: int = 0, symbol: str = BTC) -> Proposal:
+    """Return an order whose increase is worth `value`, and whose other part `closes`, in whole units."""
+    return Proposal(
+        strategy="one",
+        instrument=instrument(symbol, is_perp=True),
+        side=side,
+        qty_lots=1,
+        order_type="MARKET",
+        price_ticks=100,
+        increase_lots=1,
+        value_atoms=value * ATOMS,
+        closes_atoms=closes * ATOMS,
+        amount_atoms=0,
+        decided_ns=NOW_NS,
+        now_ns=NOW_NS,
+        quote=None,
+        equity_atoms=None,
+    )
+
+
+# --- longs less shorts
+
+
+@pytest.mark.parametrize(
+    ("held", "buys", "sells", "side", "value", "closes", "net"),
+    [
+        (0, 0, 0, Side.BUY, 500, 0, 500),
+        (0, 0, 0, Side.SELL, 500, 0, 500),
+        (10, 0, 0, Side.BUY, 500, 0, 1_500),
+        (10, 0, 0, Side.SELL, 500, 1_000, 1_000),  # a turn-round: 1,000 closed and 500 short, or nothing fills
+        (10, 0, 0, Side.SELL, 1_500, 1_000, 1_500),
+        (-10, 0, 0, Side.BUY, 1_500, 1_000, 1_500),
+        (-10, 0, 0, Side.SELL, 500, 0, 1_500),
+        (10, 3, 0, Side.BUY, 500, 0, 1_800),
+        (10, 3, 0, Side.SELL, 200, 0, 1_300),  # the buys fill alone
+        (-10, 3, 2, Side.SELL, 200, 0, 1_400),
+        (-10, 0, 7, Side.BUY, 200, 0, 1_700),  # the sells fill alone
+        (10, 0, 30, Side.BUY, 100, 0, 2_000),
+    ],
+)
+def test_C13_the_net_position_is_the_worse_of_all_buys_filled_and_all_sells_filled(
+    held: int, buys: int, sells: int, side: Side, value: int, closes: int, net: int
+) -> None:
+    orders = [make(lots, 100, number=n) for n, (make, lots) in enumerate(((buy, buys), (sell, sells)), start=1) if lots]
+    assert account(*orders, held=held, cost=100 * held).net_atoms(proposal(side, value, closes=closes)) == net * ATOMS
+
+
+# --- orders
+
+
+def test_what_may_meet_an_order_of_ours_has_a_price_and_is_on_one_side_of_one_book() -> None:
+    orders = (
+        buy(1, 90, number=1),
+        buy(1, 90, number=2, symbol=ETH),
+        sell(1, 110, number=3),
+        sell(1, 110, number=4, symbol=ETH),
+        buy(1, number=5),
+        sell(1, number=6, symbol=ETH),
+    )
+    known = account(*orders)
+    found = {
+        (symbol, side): [order.record.intent for order in known.resting(symbol, side)]
+        for symbol in (BTC, ETH)
+        for side in Side
+    }
+    assert found == {
+        (BTC, Side.BUY): [orders[0]],
+        (BTC, Side.SELL): [orders[2]],
+        (ETH, Side.BUY): [orders[1]],
+        (ETH, Side.SELL): [orders[3]],
+    }
+
+
+# --- wallets
+
+
+def test_funding_is_paid_out_of_the_futures_wallet_and_is_part_of_all_cash() -> None:
+    known = account(cash=2_000)
+    known.futures_cash_atoms = 1_000 * ATOMS
+    known.pay(funding(7))
+    known.pay(funding(-2))
+    assert (known.cash_atoms, known.futures_cash_atoms) == (1_995 * ATOMS, 995 * ATOMS)
+    assert known.equity_atoms == 1_995 * ATOMS
+    single = account(cash=2_000)
+    single.pay(funding(7))
+    assert (single.cash_atoms, single.futures_cash_atoms) == (1_993 * ATOMS, None)
+
+
+@pytest.mark.parametrize(("wallet", "futures"), [("spot", 1_000), ("futures", 1_500)])
+def test_F74_what_comes_from_outside_is_cash_of_the_wallet_that_it_came_to(wallet: m.Wallet, futures: int) -> None:
+    known = account(cash=2_000)
+    known.futures_cash_atoms = 1_000 * ATOMS
+    known.receive(m.ExternalFlow(ts_ns=NOW_NS, wallet=wallet, currency="USDT", atoms=500 * ATOMS, reason=""))
+    assert (known.cash_atoms, known.futures_cash_atoms) == (2_500 * ATOMS, futures * ATOMS)
+    assert known.equity_atoms == 2_500 * ATOMS
+
+
+def test_F72_a_liquidation_leaves_the_cash_that_the_books_say() -> None:
+    known = account(held=10, cost=1_000)
+    closed = liquidated(-10, 60)
+    for futures in (3_600 * ATOMS, None):
+        known.liquidate(msgspec.structs.replace(closed, cash_atoms=9_600 * ATOMS, futures_cash_atoms=futures))
+        assert (known.cash_atoms, known.futures_cash_atoms) == (9_600 * ATOMS, futures)
+    assert (known.held["one", BTC], known.equity_atoms) == (0, 9_600 * ATOMS)
+
+
+def test_a_market_without_a_position_or_without_a_price_has_no_liquidation() -> None:
+    known = account(held=10, cost=1_000)
+    assert known.liquidation_bps(BTC, 0) == 100_000  # ten times its value
+    assert known.liquidation_bps(ETH, 0) is None
+    assert known.liquidation_bps("NEVER_HEARD_OF", 0) is None
+    blind = Account()
+    blind.instruments[BTC] = instrument(is_perp=True)
+    blind.recover(recovered(held={"one": {BTC: 10}}, costs={BTC: 1_000 * ATOMS}))
+    assert blind.liquidation_bps(BTC, 0) is None
+    half_blind = account(held=10, cost=1_000)
+    half_blind.equity.base_atoms["X_USDT"] = ATOMS
+    half_blind.equity.mark("X_USDT", 1)  # it is not listed, so nobody knows what it is worth
+    assert half_blind.liquidation_bps(BTC, 0) is None
