@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -36,6 +35,7 @@ from bot.control.killfile import write_kill_file
 from bot.control.paths import socket_path
 from bot.control.protocol import Command, Hello, Reply, View
 from bot.control.view import make_view, note_of
+from bot.control.who import user_name
 from bot.core import messages as m
 from bot.errors import ExchangeError, JournalError, SettingsError
 from bot.exchange.network import INTERNET
@@ -342,7 +342,7 @@ class _Daemon:
                 command.verb,
                 command.subject,
                 # The control socket lets in nobody else.
-                pwd.getpwuid(os.getuid()).pw_name,
+                user_name(),
                 equity_atoms=atoms_of(Decimal(command.equity)) if command.equity else None,
                 is_new_baseline=command.is_new_baseline,
             )

@@ -7,7 +7,6 @@ nothing is left. It talks to no daemon and needs none.
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -45,8 +44,9 @@ def add_kill(commands: Any, add: Callable[..., argparse.ArgumentParser], load: L
 
 def _kill(arguments: argparse.Namespace, load: LoadSettings) -> int:
     from bot.control.killfile import write_kill_file
+    from bot.control.who import user_name
 
-    reason = f"bot kill by {getpass.getuser()} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    reason = f"bot kill by {user_name()} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     try:
         settings = load(arguments)
     except SettingsError:

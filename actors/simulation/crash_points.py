@@ -8,6 +8,7 @@ A seed fixes the order of all steps, so a point is the same in every process.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterable
 from random import Random
@@ -44,7 +45,9 @@ PERP: Final = "BTC_USDT_PERP"
 RESTART_S: Final = (2.0, 5.0)
 TRADES_ON_S: Final = 12.0
 """So long after its start the next bot trades before it is told to close everything."""
-HEAL_S: Final = 60.0
+HEAL_S: Final = 45.0
+CLEAN_EVERY: Final = 25
+"""After so many points what is left of their worlds is collected: it is old by then, and nobody else would."""
 TOLD_MAX: Final = 3
 """Breaks that are told of one point."""
 
@@ -208,6 +211,8 @@ def kill_at(point: Point, session: Scenario) -> PointResult:
         way = "lost" if loses_unsynced else "kept"
         broken += [msgspec.structs.replace(each, text=f"{each.text} [unsynced {way}]") for each in found[:TOLD_MAX]]
         orders += report.orders
+    if point.number % CLEAN_EVERY == 0:
+        gc.collect()
     return PointResult(number=point.number, task=point.task, at_s=point.at_s, orders=orders, violations=tuple(broken))
 
 

@@ -44,11 +44,9 @@ def seeded_scheduling(seed: int) -> Generator[None]:
 def no_collection() -> Generator[None]:
     """Let nothing be finalised at a moment that depends on how much memory was used before.
 
-    Reference counting goes on; only cycles wait. Those that were made meanwhile are collected at the end, and what was
-    still in somebody's hands then (a world is, in its observers') before the next time.
+    Reference counting goes on; only cycles wait. Those that were made meanwhile are collected at the end.
     """
     was_enabled = gc.isenabled()
-    gc.collect(1)
     gc.disable()
     try:
         yield

@@ -89,8 +89,6 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
     """Of a stop order: a sell triggers at or below it, a buy at or above."""
     is_reduce_only: bool = False
     """Never opens a position or turns it round: the exchange cuts it to what is held."""
-    replaces: str = ""
-    """Client id of the working order that this one takes the place of; both are reserved until one of them ends."""
     reserved_atoms: int
     """The worst case, in quote atoms, of what makes a position larger: the price of a spot buy, or the value of a
     perpetual's increase. 0 on an order that only reduces."""

@@ -33,6 +33,7 @@ from bot.exchange.simulated.generator import GeneratedMarket
 from bot.exchange.simulated.server import open_exchange
 from bot.exchange.transport import open_http
 from bot.storage.memory import MemoryJournal
+from tests.bench import live as bench
 from tests.exchange.contract.served import Served, until
 from tests.support.live import live_settings, write_key
 
@@ -148,6 +149,15 @@ async def test_F90_the_last_cancels_take_no_longer_than_their_bound(
         scope.cancel()  # the end is shielded: a cancellation does not cut it either
         await trader._cancel_all_at_last()
     assert trio.current_time() - began_s == LAST_CANCELS_S
+
+
+async def test_many_cancels_of_a_halt_go_in_one_request() -> None:
+    async with bench.trading() as (trader, cancels):
+        await bench.rest_orders(trader, 0)
+        await trader.command("halt")
+        await bench.until(lambda: not trader.keeper.ledger.live_orders)
+    assert cancels.requests == 1
+    assert len(cancels.at_s) == bench.ORDERS
 
 
 async def test_F85_a_cancel_is_on_its_way_before_it_is_written(autojump_clock: MockClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import time
@@ -19,7 +20,7 @@ from bot.errors import JournalError, LiveLocked, NotConfirmed, RestartLoop
 from bot.storage.replay import replay
 from bot.storage.sqlite import read_sqlite_journal
 from tests.exchange.contract.served import Clients, Served, exchange_thread, open_clients
-from tests.support.live import ACCOUNT, LiveBench
+from tests.support.live import ACCOUNT, LiveBench, write_key
 
 SMALL = """
 [strategies.crossover]
@@ -65,9 +66,9 @@ def resting(path: Path) -> str:
 
 
 @contextmanager
-def running(bench: LiveBench, *more: str | Path) -> Generator[subprocess.Popen[str]]:
+def running(bench: LiveBench, *more: str | Path, **options: Any) -> Generator[subprocess.Popen[str]]:
     """Start a live bot; whatever becomes of the test, the bot does not outlive it."""
-    with bench.start(*bench.run_live, "--json", *more) as process:
+    with bench.start(*bench.run_live, "--json", *more, **options) as process:
         try:
             yield process
         finally:
@@ -80,6 +81,10 @@ def end(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     return json.loads(out, parse_float=Decimal)
+
+
+def is_halted(status: dict[str, Any]) -> bool:
+    return (status["view"]["risk_state"], status["view"]["risk_cause"]) == ("HALTED", "kill")
 
 
 async def held(clients: Clients) -> dict[str, Decimal]:
@@ -164,6 +169,40 @@ async def test_F96_a_bot_that_dies_again_and_again_stays_down(served: Served, tm
     assert "starts.json" in done.stderr
 
 
+async def test_F80_F81_a_journal_that_cannot_be_written_ends_the_bot_halted_and_without_orders(
+    served: Served, tmp_path: Path
+) -> None:
+    def write_no_file_beyond_200_kib() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200 * 1024, 200 * 1024))
+
+    async with open_clients(served) as clients:
+        bench = LiveBench(tmp_path, served, clients.credentials, more=SMALL)
+        with running(bench, preexec_fn=write_no_file_beyond_200_kib) as process:
+            _, err = process.communicate(timeout=90)
+        assert process.returncode == JournalError.exit_code, err
+        assert await clients.spot.open_orders() == ()
+        assert "the journal could not be written" in (bench.state_dir / "KILL").read_text()
+        with running(bench) as process:
+            bench.wait_status(is_halted, process)
+            bench.wait_status(lambda status: status["view"]["compared"] == ["spot"], process, 30)
+            end(process)
+        assert books(bench) == await held(clients)
+
+
+async def test_F143_nothing_in_the_directory_that_one_stands_in_is_read(served: Served, tmp_path: Path) -> None:
+    credentials = next(served.accounts)
+    bench = LiveBench(tmp_path, served, credentials)
+    here = tmp_path / "here"
+    (here / "config").mkdir(parents=True)
+    for name in ("live.toml", "default.toml", "config/default.toml", "bot.toml"):
+        (here / name).write_text(bench.config.read_text())
+    write_key(here / ".env", credentials)
+    command = bench.start("run", "--headless", "--live", ACCOUNT, "--confirm", ACCOUNT, cwd=here)
+    _, err = command.communicate(timeout=30)
+    assert command.returncode == LiveLocked.exit_code
+    assert 'bot.mode = "paper"' in err
+
+
 async def test_bot_kill_works_while_the_daemon_hangs(served: Served, tmp_path: Path) -> None:
     async with open_clients(served) as clients:
         bench = LiveBench(tmp_path, served, clients.credentials, more=resting(tmp_path))
@@ -178,8 +217,7 @@ async def test_bot_kill_works_while_the_daemon_hangs(served: Served, tmp_path: P
             bench.wait_status(lambda status: status["view"]["risk_state"] == "HALTED", process, 20)
             end(process)
         with running(bench) as process:
-            status = bench.wait_ready(process)
-            assert (status["view"]["risk_state"], status["view"]["risk_cause"]) == ("HALTED", "kill")
+            bench.wait_status(is_halted, process)
             assert bench.run("resume").returncode == 1
             (bench.state_dir / "KILL").unlink()
             bench.wait_status(lambda _: bench.run("resume").returncode == 0, process, 20)

@@ -14,6 +14,7 @@ import pytest
 from actors.locks import Opened, open_locks
 from bot.config import Settings, load_settings
 from bot.errors import HostRefused, KeyRefused, LiveLocked, NotConfirmed
+from tests.support.cli import REPOSITORY
 
 ROOT = Path(__file__).parents[2]
 ENVIRON = {"POLONIEX_KEY": "K3Y-CANARY-1", "POLONIEX_SECRET": "s3cr3t-canary-2"}
@@ -115,3 +116,17 @@ def test_a_simulated_exchange_is_behind_the_same_locks() -> None:
     assert try_to_open(settings).is_simulated
     with pytest.raises(NotConfirmed):
         try_to_open(settings, confirmed=None)
+
+
+def test_F139_nobody_trades_live_before_the_operator_has_looked_whether_the_key_can_withdraw() -> None:
+    with pytest.raises(LiveLocked, match="cannot withdraw"):
+        try_to_open(unlocked(key_cannot_withdraw=False))
+
+
+def test_F122_nothing_of_a_hardened_process_goes_into_a_core_file() -> None:
+    look = (
+        "import os, resource; from actors.locks import harden; harden(); "
+        "print(resource.getrlimit(resource.RLIMIT_CORE), oct(os.umask(0)))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == "(0, 0) 0o77\n"

@@ -66,15 +66,18 @@ ramp_pct = 100
 # --- halt
 
 
-class _Cancels:
+class Cancels:
     """Notes when each request to cancel comes to the exchange."""
 
     def __init__(self, exchange: SimulatedExchange) -> None:
         self.at_s: list[float] = []
+        """When an order's cancel came in, for each."""
+        self.requests = 0
         answer = exchange.answer
 
         async def timed(request: Request) -> Answer:
             if request.method == "DELETE":
+                self.requests += 1
                 # One request may name many orders; each of them counts.
                 self.at_s += [time.perf_counter()] * max(request.body.count(b'"b'), 1)
             return await answer(request)
@@ -98,13 +101,13 @@ def halt() -> Figure:
 
 async def _halts() -> list[float]:
     walls_s: list[float] = []
-    async with _trading() as (trader, cancels):
+    async with trading() as (trader, cancels):
         for number in range(ROUNDS):
-            await _rest_orders(trader, number)
+            await rest_orders(trader, number)
             cancels.at_s.clear()
             began_s = time.perf_counter()
             await trader.command("halt")
-            await _until(lambda: not trader.keeper.ledger.live_orders)
+            await until(lambda: not trader.keeper.ledger.live_orders)
             walls_s += [at_s - began_s for at_s in cancels.at_s[:ORDERS]]
             await trader.command("resume")
             await trio.sleep(1)  # the gate lets 50 orders through in a second
@@ -113,7 +116,7 @@ async def _halts() -> list[float]:
 
 
 @asynccontextmanager
-async def _trading() -> AsyncGenerator[tuple[Trader, _Cancels]]:
+async def trading() -> AsyncGenerator[tuple[Trader, Cancels]]:
     """A live trader with a journal on the disk, reconciled, on an exchange of its own."""
     funding = Funding(MINE.key.reveal(), MINE.secret.reveal(), DEMO_SPOT, DEMO_FUTURES)
     source = GeneratedMarket(SYMBOLS, 1, time.time_ns())
@@ -126,7 +129,7 @@ async def _trading() -> AsyncGenerator[tuple[Trader, _Cancels]]:
             open_sqlite_journal(path / "live.sqlite", portal) as journal,
             trio.open_nursery() as nursery,
         ):
-            cancels = _Cancels(exchange)
+            cancels = Cancels(exchange)
             exchange.start()
             served = Served(exchange.rest_url, exchange.rest_url.replace("http", "ws"), iter(()))
             config = path / "live.toml"
@@ -144,12 +147,12 @@ async def _trading() -> AsyncGenerator[tuple[Trader, _Cancels]]:
                 [],
             )
             nursery.start_soon(trader.run)
-            await _until(lambda: not trader.machines.gate.unreconciled and len(trader.keeper.quotes) == len(SYMBOLS))
+            await until(lambda: not trader.machines.gate.unreconciled and len(trader.keeper.quotes) == len(SYMBOLS))
             yield trader, cancels
             trader.end.ask("measured", is_complete=True)
 
 
-async def _rest_orders(trader: Trader, number: int) -> None:
+async def rest_orders(trader: Trader, number: int) -> None:
     """Have the gate let `ORDERS` orders rest, each of a strategy of its own, far enough below the market."""
     for index in range(ORDERS):
         symbol = SYMBOLS[index % len(SYMBOLS)]
@@ -167,10 +170,10 @@ async def _rest_orders(trader: Trader, number: int) -> None:
         )
         trader.office.post(Stage.STRATEGY, wish)
     working = {OrderState.NEW, OrderState.PARTIALLY_FILLED}
-    await _until(lambda: sum(each.state in working for each in trader.keeper.ledger.live_orders) == ORDERS)
+    await until(lambda: sum(each.state in working for each in trader.keeper.ledger.live_orders) == ORDERS)
 
 
-async def _until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(PATIENCE_S):
         while not condition():
             await trio.sleep(0.005)

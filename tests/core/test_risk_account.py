@@ -15,6 +15,7 @@ from tests.support.builders import (
     ETH,
     NOW_NS,
     buy,
+    fill,
     funding,
     instrument,
     liquidated,
@@ -108,6 +109,56 @@ def test_what_may_meet_an_order_of_ours_has_a_price_and_is_on_one_side_of_one_bo
         (ETH, Side.BUY): [orders[1]],
         (ETH, Side.SELL): [orders[3]],
     }
+
+
+@pytest.mark.parametrize(
+    ("qty", "price", "fee", "fee_currency", "quote_fee_ppm", "left"),
+    [
+        (4, 100, 0, "", 0, 640),
+        (4, 100, 3, "", 0, 640),  # a fee in coins takes nothing out of what is reserved
+        (4, 100, 3, "USDT", 0, 637),
+        (4, 100, 3, "BTC", 2_000, 640),
+        (4, 100, 3, "", 2_000, 637),
+        (4, 100, 3, "TRX", 0, 640),
+        (9, 100, 0, "", 0, 140),  # one lot is still to come
+        (9, 120, 0, "", 0, 0),
+        (10, 50, 0, "", 0, 0),
+        (11, 50, 0, "", 0, 0),
+    ],
+)
+def test_a_fill_takes_what_it_spent_out_of_what_its_order_reserved(
+    qty: int, price: int, fee: int, fee_currency: str, quote_fee_ppm: int, left: int
+) -> None:
+    order = Working(record(buy(10, 104)), 1_040 * ATOMS)
+    made = msgspec.structs.replace(fill(buy(10, 104), qty, price, fee_atoms=fee * ATOMS), fee_currency=fee_currency)
+    order.book(made, instrument(quote_fee_ppm=quote_fee_ppm))
+    assert (order.record.filled_lots, order.reserved_atoms) == (qty, left * ATOMS)
+
+
+def test_what_one_strategy_may_still_sell_is_what_it_holds_and_does_not_sell_already() -> None:
+    guard = {"order_type": "STOP", "role": "stop"}
+    orders = (
+        sell(2, 110, number=1),
+        buy(5, 90, number=2),
+        sell(3, 110, number=3, strategy="two"),
+        sell(1, 110, number=4, symbol=ETH),
+        sell(4, number=5, **guard),
+        sell(1, 120, number=6, role="profit"),
+    )
+    known = account(*orders, is_perp=False, held=10)
+    assert known.sellable_lots("one", BTC) == 7  # a stop that waits locks nothing
+    assert known.sellable_lots("one", BTC, are_guards_gone=True) == 8
+    assert known.sellable_lots("two", BTC) == -3
+    assert known.sellable_lots("one", ETH) == -1
+    dusty = account(is_perp=False)
+    dusty.held["one", BTC] = ATOMS - 1
+    assert dusty.sellable_lots("one", BTC) == 0
+
+
+def test_one_strategy_s_orders_on_one_symbol_are_nobody_else_s() -> None:
+    orders = buy(1, number=1), buy(1, number=2, strategy="two"), buy(1, number=3, symbol=ETH)
+    known = account(*orders)
+    assert [order.record.intent for order in known.orders_of("one", BTC)] == [orders[0]]
 
 
 # --- wallets

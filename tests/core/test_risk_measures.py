@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,6 +209,41 @@ def test_C18_orders_trades_and_refusals_count_for_five_minutes() -> None:
     assert all_counts(NOW_NS + WINDOW_NS - 1) == (2, 2, 2)
     assert all_counts(NOW_NS + WINDOW_NS) == (1, 1, 1)
     assert all_counts(NOW_NS + WINDOW_NS + 1) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("bounds", [{"max_orders_per_trade": 5}, {"max_reject_bps": 5_000}])
+def test_C18_either_bound_alone_counts_orders_and_trades(bounds: dict[str, int]) -> None:
+    counts, order = pace(**bounds), buy(10)
+    counts.send(order, 100, NOW_NS)
+    counts.book(booked(order, 1, 1), instrument(), 0, is_first=True)
+    assert (counts.orders(NOW_NS), counts.trades(NOW_NS)) == (1, 1)
+    off = pace()
+    off.send(order, 100, NOW_NS)
+    off.book(booked(order, 1, 1), instrument(), 0, is_first=True)
+    assert (off.orders(NOW_NS), off.trades(NOW_NS)) == (0, 0)
+
+
+def test_F30_refusals_in_a_row_are_of_one_strategy_market_and_side_and_end_with_a_fill() -> None:
+    counts = pace(max_reject_bps=5_000)
+    orders = buy(1), buy(1, strategy="two"), buy(1, symbol=ETH), sell(1)
+    for order in orders:
+        for reason in ("a", "b", "b"):
+            counts.hear(msgspec.structs.replace(event(order, S.REJECTED), reason=reason), order)
+    assert [(each.reason, each.count) for each in counts.rejected.values()] == [("b", 2)] * 4
+    counts.book(booked(buy(1), 1, 1), instrument(), 0, is_first=True)
+    assert list(counts.rejected) == [("two", BTC, Side.BUY), ("one", ETH, Side.BUY), ("one", BTC, Side.SELL)]
+    counts.hear(event(orders[1], S.NEW), orders[1])  # the exchange took one
+    counts.hear(event(orders[2], S.CANCELED), orders[2])
+    assert list(counts.rejected) == [("one", ETH, Side.BUY), ("one", BTC, Side.SELL)]
+    counts.forgive("one", ETH)
+    assert list(counts.rejected) == [("one", BTC, Side.SELL)]
+
+
+def test_what_our_own_send_port_refused_is_no_refusal_of_the_exchange() -> None:
+    counts, order = pace(max_reject_bps=5_000), buy(1)
+    for reason in ("not sent: too old", "", "the exchange says: not sent"):
+        counts.hear(msgspec.structs.replace(event(order, S.REJECTED), reason=reason), order)
+    assert counts.rejects(NOW_NS) == 2
 
 
 def test_C19_a_day_s_trades_and_turnover_are_those_of_the_utc_day() -> None:

@@ -51,16 +51,21 @@ def planted(patch: Patch) -> Generator[None]:
 
 
 def retry_under_new_id(patch: pytest.MonkeyPatch) -> None:
-    honest = LiveDesk.placed
+    """Send an order again under another id, past the last question at the door."""
+    honest, asked = LiveDesk.placed, LiveDesk.why_not
 
     def placed(desk: LiveDesk, client_id: str, outcome: Outcome[str], now_ns: int) -> Said:
         order = desk._orders.get(client_id)
-        if order is not None and isinstance(outcome, Unknown):
+        if order is not None and isinstance(outcome, Unknown) and not order.is_stop:
             again = msgspec.structs.replace(order.intent, client_id=f"r{client_id[1:]}")
             desk._calls.append(Place(again, is_protective=False))
         yield from honest(desk, client_id, outcome, now_ns)
 
+    def why_not(desk: LiveDesk, client_id: str, now_ns: int) -> str:
+        return "" if client_id.startswith("r") else asked(desk, client_id, now_ns)
+
     patch.setattr(LiveDesk, "placed", placed)
+    patch.setattr(LiveDesk, "why_not", why_not)
 
 
 def timeout_is_a_rejection(patch: pytest.MonkeyPatch) -> None:

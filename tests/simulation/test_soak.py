@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-import msgspec
 import pytest
 
 from actors.simulation.scenario import Manner, Scenario, Trader
 from actors.simulation.swarm import LOOSE
 from actors.simulation.world import World, simulate
+from bot.core import messages as m
+from bot.core.bookkeeper import Bookkeeper
+from bot.exchange.poloniex import market_data
 
-HOUR_S = 3_600.0
-HOURS = 3
+STEP_S = 2_400.0
+STEPS = 3
 OTHERS = ("bot.exchange.simulated", "actors.simulation", "bot.storage", "trio")
 """Whatever is there belongs to the world around the bot."""
 NOTHING = (type, types.ModuleType, types.FunctionType, types.FrameType, types.CoroutineType, types.BuiltinFunctionType)
-CACHES = {
-    "bot.exchange.poloniex.market_data.TRADE_IDS_KEPT": 50,
-    "bot.exchange.poloniex.market_data.PRICES_KEPT": 50,
-}
+GROWTH_MAX = 1.15
+"""One object a second, or one a frame, would be more."""
+
+
+def module(thing: object) -> str:
+    return str(type(thing).__module__)
 
 
 def is_the_bots(thing: object) -> bool:
-    module = str(type(thing).__module__)
-    return module.startswith(("bot.", "actors.")) and not module.startswith(OTHERS)
+    return module(thing).startswith(("bot.", "actors.")) and not module(thing).startswith(OTHERS)
 
 
 def held() -> int:
@@ -36,30 +39,60 @@ def held() -> int:
     seen = {id(thing) for thing in waiting}
     while waiting:
         for thing in gc.get_referents(waiting.pop()):
-            if id(thing) not in seen and not isinstance(thing, NOTHING):
-                if not str(type(thing).__module__).startswith(OTHERS):
-                    seen.add(id(thing))
-                    waiting.append(thing)
+            if id(thing) not in seen and not isinstance(thing, NOTHING) and not module(thing).startswith(OTHERS):
+                seen.add(id(thing))
+                waiting.append(thing)
     return len(seen)
 
 
 class Scale:
-    """Counts once an hour."""
+    """Counts now and then."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
 
     def on_second(self, world: World, at_s: float) -> None:
-        if at_s % HOUR_S == HOUR_S - 1:
+        if at_s % STEP_S == STEP_S - 1:
             self.counts.append(held())
 
     def on_end(self, world: World) -> None: ...
 
 
-def test_x():
-    import time,sys
-    T = lambda n, s, mn: Trader(name=n, symbol=s, manner=mn, timeframe="5m", notional=300.0)
-    sc = Scenario(seed=3, seconds=HOURS*HOUR_S, heal_s=0, update_s=5, symbols=("BTC_USDT", "BTC_USDT_PERP"), traders=(T("a","BTC_USDT","guarded"),T("b","BTC_USDT_PERP","touch")), sets=("risk.max_order_value=2000","risk.max_position_pct=40","risk.max_gross_pct=90",*LOOSE))
-    o=Scale(); t=time.process_time()
-    r=simulate(sc.world(),[o]); print(o.counts, r.orders, r.fills, r.frames, time.process_time()-t)
-    assert 0
+def growth(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Return by which factor what the bot holds grows from the first step to the last."""
+    monkeypatch.setattr(market_data, "TRADE_IDS_KEPT", 50)
+    monkeypatch.setattr(market_data, "PRICES_KEPT", 50)
+    manners: tuple[tuple[str, Manner], ...] = (("BTC_USDT", "guarded"), ("BTC_USDT_PERP", "touch"))
+    session = Scenario(
+        seed=3,
+        symbols=tuple(symbol for symbol, _ in manners),
+        seconds=STEPS * STEP_S,
+        heal_s=0.0,
+        update_s=5.0,
+        traders=tuple(
+            Trader(name=manner, symbol=symbol, manner=manner, timeframe="5m", notional=300.0)
+            for symbol, manner in manners
+        ),
+        sets=LOOSE,
+    )
+    scale = Scale()
+    report = simulate(session.world(), [scale])
+    assert (report.incarnations, len(scale.counts)) == (1, STEPS)
+    assert report.orders > 5
+    return scale.counts[-1] / scale.counts[0]
+
+
+def test_F94_what_the_bot_holds_does_not_grow_over_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert growth(monkeypatch) < GROWTH_MAX
+
+
+def test_a_bot_that_forgets_nothing_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, heard = Bookkeeper.handle, list[m.AnyMessage]()
+
+    def hoarding(keeper: Bookkeeper, message: m.AnyMessage) -> Iterable[m.AnyMessage]:
+        heard.append(message)
+        vars(keeper)["heard"] = heard
+        return honest(keeper, message)
+
+    monkeypatch.setattr(Bookkeeper, "handle", hoarding)
+    assert growth(monkeypatch) > GROWTH_MAX

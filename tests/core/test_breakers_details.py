@@ -1,0 +1,321 @@
+"""What the breakers say to the last word, and the edges of time on which they decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from bot.core import messages as m
+from bot.core.instrument import ATOMS, Side
+from bot.core.messages import SECOND_NS, Condition, RiskState
+from bot.core.risk.bounds import BreakerBounds
+from bot.core.risk.breakers import HOUR_NS, Breakers
+from tests.core.test_breakers import STRICT, Bench
+from tests.support.builders import BTC, ETH, NOW_NS, instrument, limits, liquidated, recovered
+
+NORMAL, REDUCE, HALT = RiskState.NORMAL, RiskState.REDUCE_ONLY, RiskState.HALTED
+
+
+def changes(bench: Bench) -> list[m.RiskStateChanged]:
+    return [said for said in bench.said if isinstance(said, m.RiskStateChanged)]
+
+
+def changed(cause: str, detail: str, state: RiskState = REDUCE, scope: str = "", **more: Any) -> m.RiskStateChanged:
+    made = m.RiskStateChanged(ts_ns=NOW_NS, state=state, cause=cause, detail=detail, scope=scope)
+    return msgspec.structs.replace(made, **more)
+
+
+# --- what is said
+
+
+def test_B14_a_near_liquidation_names_its_distance_and_its_bound() -> None:
+    bench, scope = Bench(), f"symbol:{BTC}"
+    bench.now_s = 2
+    bench.note(bench.breakers.watch_liquidation(bench.now_ns, BTC, 799))
+    bench.tick(2)
+    detail, at_ns = "liquidation 799 bps away < 1500 bps", NOW_NS + 2 * SECOND_NS
+    assert changes(bench) == [
+        changed("flatten", detail, scope=scope, ts_ns=at_ns),
+        changed("liquidation", detail, scope=scope, ts_ns=at_ns),
+    ]
+
+
+def test_B10_B18_what_is_not_seen_is_named() -> None:
+    bench = Bench()
+    bench.breakers.watch_book(bench.now_ns, BTC, NOW_NS, is_held=True)
+    bench.breakers.watch_sight(bench.now_ns, is_blind=True)
+    bench.now_s = 60
+    bench.breakers.watch_book(bench.now_ns, BTC, None, is_held=True)
+    bench.tick(60)
+    at_ns = NOW_NS + 60 * SECOND_NS
+    assert changes(bench) == [
+        changed("equity_unknown", "equity unknown: something held has no price, for 60 s", ts_ns=at_ns),
+        changed("stale_book", f"no book of {BTC}, for 60 s", scope=f"symbol:{BTC}", ts_ns=at_ns),
+    ]
+
+
+def test_B10_a_book_that_was_never_heard_of_is_lost_from_then_on() -> None:
+    bench = Bench()
+    for seconds in (0, 59):
+        bench.now_s = seconds
+        bench.breakers.watch_book(bench.now_ns, BTC, None, is_held=True)
+        assert bench.tick(seconds) == []
+    bench.now_s = 60
+    bench.breakers.watch_book(bench.now_ns, BTC, None, is_held=True)
+    assert bench.tick(60) == [(REDUCE, "stale_book", f"symbol:{BTC}")]
+
+
+def test_B10_one_book_that_is_back_says_nothing_of_another() -> None:
+    bench = Bench()
+
+    def watch(seconds: int, **quotes_s: int) -> list[Any]:
+        bench.now_s = seconds
+        for symbol in (BTC, ETH):
+            quote_s = quotes_s.get(symbol)
+            quote_ns = None if quote_s is None else NOW_NS + quote_s * SECOND_NS
+            bench.breakers.watch_book(bench.now_ns, symbol, quote_ns, is_held=True)
+        return bench.tick(seconds)
+
+    assert watch(0) == []
+    assert watch(60) == [(REDUCE, "stale_book", f"symbol:{BTC}"), (REDUCE, "stale_book", f"symbol:{ETH}")]
+    for seconds in range(61, 131):
+        assert watch(seconds, BTC_USDT=seconds) == []  # it was stale since 0: quiet for twice a minute
+    said = [change for seconds in range(131, 190) for change in watch(seconds, BTC_USDT=seconds)]
+    assert said == [(NORMAL, "stale_book", f"symbol:{BTC}")]
+
+
+def test_B4_a_streak_says_its_length_and_its_bound_at_the_time_of_the_close() -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, losing_closes=1), known=recovered(entries={}))
+    known = recovered(held={"one": {BTC: 10}}, entries={"one": {BTC: 100}})
+    bench = Bench(msgspec.structs.replace(STRICT, losing_closes=1), known=known)
+    closed = liquidated(-10, 50, at_ns=NOW_NS + 5)
+    said = list(bench.breakers.end_position(closed, "one", instrument(is_perp=True), 10 * ATOMS))
+    detail = "1 positions in a row closed at a loss >= 1"
+    assert said == [changed("losing_streak", detail, scope="strategy:one", ts_ns=NOW_NS + 5)]
+
+
+def test_B4_a_counted_close_is_marked_at_its_time() -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, losing_closes=2))
+    bench.worth(1_000)
+    bench.said.clear()
+    bench.now_s = 3
+    assert bench.trade("one", 100, 90) == []
+    (marked,) = bench.said
+    assert isinstance(marked, m.EquityMarked)
+    assert (marked.ts_ns, marked.losing_streaks) == (NOW_NS + 3 * SECOND_NS, {"one": 1})
+
+
+def test_B17_slippage_is_told_with_its_mean_and_its_bound() -> None:
+    bench = Bench()
+    for _ in range(10):
+        bench.slip(1_006)
+    assert changes(bench) == [
+        changed(
+            "slippage",
+            "slippage 60.0 bps in the mean >= 50 bps",
+            scope="strategy:one",
+            ts_ns=NOW_NS + 10 * SECOND_NS,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("equity", "detail", "state"),
+    [
+        (9_700, "daily_loss 300 bps >= 300 bps", REDUCE),
+        (9_600, "daily_loss 400 bps >= 300 bps", REDUCE),
+        (9_500, "daily_loss 500 bps >= 500 bps", HALT),
+        (9_456, "daily_loss 544 bps >= 500 bps", HALT),
+    ],
+)
+def test_B1_a_loss_is_told_with_its_bound(equity: float, detail: str, state: RiskState) -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0))
+    bench.worth(10_000)
+    bench.worth(equity, at_s=1)
+    assert changes(bench)[0] == changed("daily_loss", detail, state, ts_ns=NOW_NS + SECOND_NS)
+
+
+def test_what_nobody_describes_is_not_well() -> None:
+    bench = Bench()
+    bench.report(Condition.CLOCK)
+    assert changes(bench) == [changed("clock", "not well")]
+
+
+# --- what an operator hears
+
+
+def test_what_is_opened_says_how_and_by_whom() -> None:
+    bench = Bench()
+    bench.report(Condition.FOREIGN_ORDER, detail="somebody")
+    bench.resume()
+    assert changes(bench)[-1] == changed("foreign_order", "resume", NORMAL, who="ada")
+    bench.report(Condition.FOREIGN_ORDER, detail="somebody")
+    nameless = m.OperatorCommand(ts_ns=NOW_NS, verb="resume", command_id="")
+    assert list(bench.breakers.resume(NOW_NS, nameless))[0] == changed(
+        "foreign_order", "resume", NORMAL, who="operator"
+    )
+    bench.report(Condition.FOREIGN_ORDER, detail="somebody")
+    by_name = msgspec.structs.replace(nameless, verb="rearm", subject="foreign_order")
+    assert bench.breakers.rearm(NOW_NS, by_name) == (
+        "",
+        [changed("foreign_order", "re-armed", NORMAL, who="operator")],
+    )
+
+
+def test_what_returns_by_itself_says_after_how_long_and_names_nobody() -> None:
+    bench = Bench()
+    bench.report(Condition.LOAD)
+    bench.report(Condition.LOAD, is_well=True)
+    bench.wait(60)
+    assert changes(bench)[-1] == changed("load", "well for 60 s", NORMAL, ts_ns=NOW_NS + 60 * SECOND_NS)
+
+
+def test_a_rearmed_loss_says_on_what_evidence() -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0))
+    bench.worth(10_000)
+    bench.worth(9_700, at_s=1)
+    assert bench.rearm("daily_loss", 9_650.5) == ""
+    bench.worth(9_500)
+    assert bench.rearm("daily_loss", 9_500, is_new_baseline=True) == ""
+    opened = [(change.detail, change.who) for change in changes(bench) if change.state is NORMAL]
+    assert opened == [
+        ("re-armed at equity 9,650.50", "ada"),
+        ("re-armed at equity 9,500.00 with a new baseline", "ada"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("equity", "refusal"), [(9_797, ""), (9_603, ""), (9_797.01, "9,797.01"), (9_602.99, "9,602.99")]
+)
+def test_evidence_may_be_off_by_one_part_in_a_hundred(equity: float, refusal: str) -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0))
+    bench.worth(10_000)
+    bench.worth(9_700, at_s=1)
+    assert bench.rearm("daily_loss", equity) == (f"equity is 9,700.00, not {refusal}" if refusal else "")
+
+
+def test_what_cannot_be_rearmed_says_why() -> None:
+    bench = Bench()
+    assert bench.rearm("") == "nothing is not closed; closed: none is"
+    bench.report(Condition.INTEGRITY, severity=HALT, scope=f"symbol:{BTC}")
+    bench.report(Condition.FOREIGN_ORDER)
+    names = f"integrity@symbol:{BTC}, foreign_order"
+    assert bench.rearm("load") == f"load is not closed; closed: {names}"
+    assert bench.rearm("integrity") == f"integrity is not closed; closed: {names}"
+    assert bench.breakers.kept() == f"{names} stays closed; look into it, then `bot rearm integrity@symbol:{BTC}`"
+    assert bench.rearm("foreign_order", is_new_baseline=True) == "foreign_order has no baseline"
+    latch = changed("daily_loss", "", HALT)
+    blind = Bench(known=recovered(latches=(latch,)))
+    assert blind.rearm("daily_loss", 100) == "equity is not known now"
+    wanted = "daily_loss wants evidence: say what equity is now, with --equity"
+    assert blind.rearm("daily_loss") == wanted
+
+
+def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch() -> None:
+    bench = Bench()
+    for symbol in (BTC, ETH):
+        list(bench.breakers.watch_liquidation(bench.now_ns, symbol, 1_000))
+    bench.tick(0)
+    list(bench.breakers.watch_liquidation(bench.now_ns, ETH, 5_000))
+    assert bench.rearm(f"liquidation@symbol:{ETH}") == ""
+    distance = "liquidation 1000 bps away < 1500 bps"
+    stays = f"liquidation@symbol:{BTC} stays closed, as it is still not well: {distance}"
+    assert bench.rearm(f"liquidation@symbol:{BTC}") == stays
+    assert bench.resume() == []
+    list(bench.breakers.watch_liquidation(bench.now_ns, BTC, 5_000))
+    assert bench.resume() == [(NORMAL, "liquidation", f"symbol:{BTC}")]
+
+
+def test_an_operator_s_latch_is_said_again_unless_a_stricter_one_stands() -> None:
+    bench = Bench()
+
+    def operate(state: RiskState) -> list[m.RiskStateChanged]:
+        return list(bench.breakers.operate(NOW_NS, state, "operator", "so"))
+
+    assert operate(REDUCE) == [changed("operator", "so")]
+    assert operate(REDUCE) == [changed("operator", "so")]
+    assert operate(HALT) == [changed("operator", "so", HALT)]
+    assert operate(REDUCE) == []
+    assert operate(HALT) == [changed("operator", "so", HALT)]
+
+
+# --- a new baseline, a measure that begins anew
+
+
+@pytest.mark.parametrize("smooth_s", [0, 2])
+def test_B2_a_new_peak_is_where_the_operator_says_and_nothing_of_the_fall_is_left(smooth_s: int) -> None:
+    bounds = BreakerBounds(drawdown_smooth_ns=smooth_s * SECOND_NS)
+    bench = Bench(bounds, daily_loss_bps=10_000, daily_loss_halt_bps=10_000)
+    for seconds in range(5):
+        bench.worth(10_000, at_s=seconds)
+    for seconds in range(5, 10):
+        bench.worth(8_700, at_s=seconds)
+    assert bench.rearm("drawdown", 8_700, is_new_baseline=True) == ""
+    assert bench.breakers._breach("drawdown") is NORMAL
+    assert bench.worth(8_010, at_s=10) == []
+    for seconds in range(11, 15):
+        bench.worth(8_010, at_s=seconds)
+    assert bench.closed == []  # 793 bps below 8,700
+    bench.worth(8_003, at_s=20)
+    assert bench.worth(8_003, at_s=30) == [(REDUCE, "drawdown", "")]
+
+
+@pytest.mark.parametrize(("after", "is_kept"), [(9_801, False), (9_800, True)])
+def test_B3_resume_opens_a_rush_that_is_over(after: float, is_kept: bool) -> None:
+    bench = Bench(daily_loss_bps=10_000, daily_loss_halt_bps=10_000, drawdown_bps=10_000, drawdown_halt_bps=10_000)
+    bench.worth(10_000)
+    bench.worth(9_700, at_s=1)
+    bench.worth(after, at_s=2)
+    assert bench.resume() == ([] if is_kept else [(NORMAL, "loss_velocity", "")])
+    if not is_kept:
+        assert bench.worth(after, at_s=3) == []
+
+
+# --- what returns, and how often
+
+
+@pytest.mark.parametrize(("age_ns", "returns"), [(HOUR_NS, True), (HOUR_NS - 1, False)])
+def test_what_returned_an_hour_ago_is_forgotten(age_ns: int, returns: bool) -> None:
+    latch = changed("load", "slow")
+    marked = m.EquityMarked(
+        ts_ns=NOW_NS,
+        equity_atoms=ATOMS,
+        peak_atoms=ATOMS,
+        day=0,
+        day_start_atoms=ATOMS,
+        returned_ns={"load": (NOW_NS - age_ns, NOW_NS, NOW_NS)},
+    )
+    bench = Bench(known=recovered(latches=(latch,), equity=marked))
+    assert bench.wait(61) == ([(NORMAL, "load", "")] if returns else [])
+
+
+@pytest.mark.parametrize(("after_ns", "returns"), [(0, True), (-1, False)])
+def test_live_books_that_were_found_equal_when_it_was_over_are_enough(after_ns: int, returns: bool) -> None:
+    bench = Bench()
+    bench.breakers = Breakers(limits(breakers=STRICT), ["spot"])
+    bench.breakers.recover(recovered())
+    bench.tick(0)
+    bench.report(Condition.LOAD)
+    bench.report(Condition.LOAD, is_well=True)
+    bench.breakers.compare(NOW_NS + after_ns, m.AccountCompared(ts_ns=NOW_NS, market="spot", differences=()))
+    assert bench.wait(60) == ([(NORMAL, "load", "")] if returns else [])
+
+
+def test_an_opened_latch_ends_the_watch_over_its_own_trouble_only() -> None:
+    bench, scope = Bench(), f"symbol:{BTC}"
+    for where in ("", scope):
+        bench.report(Condition.LOAD, scope=where)
+        bench.report(Condition.LOAD, scope=where, is_well=True)
+    bench.wait(30)
+    assert bench.rearm(f"load@{scope}") == ""
+    assert bench.wait(59) == []
+    assert bench.wait(60) == [(NORMAL, "load", "")]
+
+
+def test_a_sale_below_its_decision_is_dear_and_above_it_cheap() -> None:
+    for price, trips in ((995, True), (1_005, False)):
+        bench = Bench()
+        said = [change for _ in range(10) for change in bench.slip(price, side=Side.SELL)]
+        assert bool(said) is trips
