@@ -87,6 +87,10 @@ def make_parser() -> argparse.ArgumentParser:
     for verb, text in OPERATOR_VERBS.items():
         _add_place(_add(commands, verb, text, _command))
     _add_rearm(commands)
+    text = "Give up an order of which nobody can say whether it lives; the books then show what it did."
+    abandon = _add(commands, "abandon", text, _abandon)
+    _add_place(abandon)
+    abandon.add_argument("order", metavar="CLIENT_ID", help="its own id, as `bot status` shows it")
     _add_place(add_kill(commands, _add, _settings))
     _add_place(add_reconcile(commands, _add, _settings))
     config = _add(commands, "config", "Show every setting as it is in force, or what is wrong with it.", _config)
@@ -119,7 +123,9 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(commands: Any) -> None:
-    text = "Trade on paper: on Poloniex's prices if they can be reached, else on a simulated market; or live, with --live."
+    text = (
+        "Trade on paper: on Poloniex's prices if they can be reached, else on simulated ones. With --live: real money."
+    )
     parser = _add(commands, "run", text, _run)
     _add_place(parser)
     parser.add_argument("--headless", action="store_true", help="no screen, even in a terminal")
@@ -425,6 +431,16 @@ def _rearm(arguments: argparse.Namespace) -> int:
         equity=equity,
         is_new_baseline=arguments.new_baseline,
     )
+    return _say_reply(reply, is_json=arguments.json)
+
+
+def _abandon(arguments: argparse.Namespace) -> int:
+    from bot.control.client import send_command
+    from bot.control.protocol import SUBJECT_LENGTH_MAX
+
+    if len(arguments.order) > SUBJECT_LENGTH_MAX:
+        raise SettingsError(f"{arguments.order[:20]}…: an id has at most {SUBJECT_LENGTH_MAX} characters")
+    reply = send_command(_settings(arguments).bot.state_path, "abandon", subject=arguments.order)
     return _say_reply(reply, is_json=arguments.json)
 
 

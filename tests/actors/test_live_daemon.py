@@ -125,7 +125,7 @@ async def test_S1_neither_key_nor_secret_is_in_anything_that_a_live_run_leaves(s
         bench = LiveBench(tmp_path, served, clients.credentials, more=SMALL)
         with running(bench) as process:
             bench.wait_status(lambda status: status["view"]["counters"]["fills"] > 0, process, 60)
-            command_line = " ".join(map(str, process.args)).encode()
+            command_line = str(process.args).encode()
             process.terminate()
             out, err = process.communicate(timeout=20)
         sinks = [out.encode(), err.encode(), command_line]
@@ -274,3 +274,17 @@ async def test_F95_a_second_signal_ends_a_live_bot_at_once_and_leaves_nothing_wo
         assert process.returncode == 130
         assert time.monotonic() - began_s < 10
         assert await clients.spot.open_orders() == ()
+
+
+async def test_an_order_that_is_given_up_by_name_must_be_one_of_ours(served: Served, tmp_path: Path) -> None:
+    async with open_clients(served) as clients:
+        bench = LiveBench(tmp_path, served, clients.credentials, more=resting(tmp_path))
+        with running(bench) as process:
+            status = bench.wait_status(lambda status: status["view"]["orders"], process, 60)
+            refused = bench.run("abandon", "nobody")
+            assert refused.returncode == 1
+            assert "nobody" in refused.stdout
+            client_id = status["view"]["orders"][0]["client_id"]
+            done = bench.run("abandon", client_id)
+            assert done.returncode == 0, done.stdout
+            end(process)

@@ -87,7 +87,6 @@ def test_B10_one_book_that_is_back_says_nothing_of_another() -> None:
 
 
 def test_B4_a_streak_says_its_length_and_its_bound_at_the_time_of_the_close() -> None:
-    bench = Bench(msgspec.structs.replace(STRICT, losing_closes=1), known=recovered(entries={}))
     known = recovered(held={"one": {BTC: 10}}, entries={"one": {BTC: 100}})
     bench = Bench(msgspec.structs.replace(STRICT, losing_closes=1), known=known)
     closed = liquidated(-10, 50, at_ns=NOW_NS + 5)
@@ -153,9 +152,7 @@ def test_what_is_opened_says_how_and_by_whom() -> None:
     assert changes(bench)[-1] == changed("foreign_order", "resume", NORMAL, who="ada")
     bench.report(Condition.FOREIGN_ORDER, detail="somebody")
     nameless = m.OperatorCommand(ts_ns=NOW_NS, verb="resume", command_id="")
-    assert list(bench.breakers.resume(NOW_NS, nameless))[0] == changed(
-        "foreign_order", "resume", NORMAL, who="operator"
-    )
+    assert list(bench.breakers.resume(NOW_NS, nameless)) == [changed("foreign_order", "resume", NORMAL, who="operator")]
     bench.report(Condition.FOREIGN_ORDER, detail="somebody")
     by_name = msgspec.structs.replace(nameless, verb="rearm", subject="foreign_order")
     assert bench.breakers.rearm(NOW_NS, by_name) == (
@@ -166,6 +163,7 @@ def test_what_is_opened_says_how_and_by_whom() -> None:
 
 def test_what_returns_by_itself_says_after_how_long_and_names_nobody() -> None:
     bench = Bench()
+    bench.tick(0)
     bench.report(Condition.LOAD)
     bench.report(Condition.LOAD, is_well=True)
     bench.wait(60)
@@ -241,6 +239,22 @@ def test_an_operator_s_latch_is_said_again_unless_a_stricter_one_stands() -> Non
     assert operate(HALT) == [changed("operator", "so", HALT)]
 
 
+def test_F74_every_flow_shifts_every_baseline_and_is_marked() -> None:
+    bench = Bench()
+    bench.worth(1_000)
+    bench.worth(990, at_s=1)
+    bench.said.clear()
+    for seconds, whole in ((2, 50), (3, -20)):
+        bench.now_s = seconds
+        bench.note(bench.breakers.flow(bench.now_ns, whole * ATOMS))
+    marks = [said for said in bench.said if isinstance(said, m.EquityMarked)]
+    assert [mark.ts_ns for mark in marks] == [NOW_NS + 2 * SECOND_NS, NOW_NS + 3 * SECOND_NS]
+    assert [(mark.equity_atoms, mark.peak_atoms, mark.day_start_atoms, mark.external_atoms) for mark in marks] == [
+        (1_040 * ATOMS, 1_050 * ATOMS, 1_050 * ATOMS, 50 * ATOMS),
+        (1_020 * ATOMS, 1_030 * ATOMS, 1_030 * ATOMS, 30 * ATOMS),
+    ]
+
+
 # --- a new baseline, a measure that begins anew
 
 
@@ -258,8 +272,7 @@ def test_B2_a_new_peak_is_where_the_operator_says_and_nothing_of_the_fall_is_lef
     for seconds in range(11, 15):
         bench.worth(8_010, at_s=seconds)
     assert bench.closed == []  # 793 bps below 8,700
-    bench.worth(8_003, at_s=20)
-    assert bench.worth(8_003, at_s=30) == [(REDUCE, "drawdown", "")]
+    assert bench.worth(8_003, at_s=20) + bench.worth(8_003, at_s=30) == [(REDUCE, "drawdown", "")]
 
 
 @pytest.mark.parametrize(("after", "is_kept"), [(9_801, False), (9_800, True)])
@@ -305,6 +318,7 @@ def test_live_books_that_were_found_equal_when_it_was_over_are_enough(after_ns: 
 
 def test_an_opened_latch_ends_the_watch_over_its_own_trouble_only() -> None:
     bench, scope = Bench(), f"symbol:{BTC}"
+    bench.tick(0)
     for where in ("", scope):
         bench.report(Condition.LOAD, scope=where)
         bench.report(Condition.LOAD, scope=where, is_well=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -73,8 +74,8 @@ def reasons(outputs: list[m.AnyMessage]) -> set[str]:
 # --- why an order is cancelled
 
 
-def resting(**bounds: Any) -> RiskGate:
-    gate = risk_gate(**bounds)
+def resting() -> RiskGate:
+    gate = risk_gate(passive_ttl_ns=SECOND_NS)
     ordered(say(gate, signal(10, is_passive=True)))
     return gate
 
@@ -97,21 +98,21 @@ def restarted() -> RiskGate:
 
 
 @pytest.mark.parametrize(
-    ("gate", "message", "reason"),
+    ("make", "message", "reason"),
     [
-        (resting(), signal(0, at_ns=LATER_NS), "the wish changed"),
-        (resting(), command("close", at_ns=LATER_NS), "closing"),
-        (resting(), command("halt", at_ns=LATER_NS), "halted by operator"),
-        (resting(), command("reduce", at_ns=LATER_NS), "reduce-only by operator"),
-        (resting(passive_ttl_ns=SECOND_NS), tick(LATER_NS), "rested longer than passive_ttl_s"),
-        (with_guards(), guarded(4, at_ns=LATER_NS), "makes way for an order that reduces"),
-        (with_guards(), command("flatten", at_ns=LATER_NS), "makes way for a market order"),
-        (with_guards(), guarded(stop=95, at_ns=LATER_NS), "the guard changed"),
-        (with_guards(), guarded(stop=0, at_ns=LATER_NS), "no longer wanted"),
+        (resting, signal(0, at_ns=LATER_NS), "the wish changed"),
+        (resting, command("close", at_ns=LATER_NS), "closing"),
+        (resting, command("halt", at_ns=LATER_NS), "halted by operator"),
+        (resting, command("reduce", at_ns=LATER_NS), "reduce-only by operator"),
+        (resting, tick(LATER_NS), "rested longer than passive_ttl_s"),
+        (with_guards, guarded(4, at_ns=LATER_NS), "makes way for an order that reduces"),
+        (with_guards, command("flatten", at_ns=LATER_NS), "makes way for a market order"),
+        (with_guards, guarded(stop=95, at_ns=LATER_NS), "the guard changed"),
+        (with_guards, guarded(stop=0, at_ns=LATER_NS), "no longer wanted"),
     ],
 )
-def test_a_cancel_says_why_and_when(gate: RiskGate, message: m.AnyMessage, reason: str) -> None:
-    assert reasons(say(gate, message)) == {reason}
+def test_a_cancel_says_why_and_when(make: Callable[[], RiskGate], message: m.AnyMessage, reason: str) -> None:
+    assert reasons(say(make(), message)) == {reason}
 
 
 def test_an_order_that_chases_is_cancelled_when_the_touch_moves_away_and_not_before() -> None:

@@ -85,6 +85,48 @@ def test_C13_the_net_position_is_the_worse_of_all_buys_filled_and_all_sells_fill
     assert account(*orders, held=held, cost=100 * held).net_atoms(proposal(side, value, closes=closes)) == net * ATOMS
 
 
+@pytest.mark.parametrize(
+    ("held", "works", "order", "worst"),
+    [
+        (0, [], None, 0),
+        (10, [], None, 1_000),
+        (10, [3, 4], None, 1_700),
+        (-10, [-3, -4], None, 1_700),
+        (10, [-30], None, 2_000),
+        (10, [-30, 2], None, 2_000),
+        (10, [-30], (Side.BUY, 500), 2_000),  # what works against it may fill instead
+        (10, [-30], (Side.BUY, 1_500), 2_500),
+        (-10, [30], (Side.SELL, 500), 2_000),
+        (10, [-5], (Side.SELL, 2_500), 2_000),  # 1,000 less 500 less 2,500
+        (10, [3], (Side.BUY, 500), 1_800),
+        (10, [], (Side.SELL, 1_500), 500),  # what it leaves behind does not count
+    ],
+)
+def test_C13_a_position_is_as_large_as_its_worse_side_can_make_it(
+    held: int, works: list[int], order: tuple[Side, int] | None, worst: int
+) -> None:
+    orders = [(buy if n > 0 else sell)(abs(n), 100, number=k) for k, n in enumerate(works, start=1)]
+    known = account(*orders, held=held, cost=100 * held)
+    asked = None if order is None else proposal(*order)
+    assert known.worst_atoms(BTC, asked) == worst * ATOMS
+    assert known.gross_atoms(asked) == worst * ATOMS
+    assert known.perps_atoms(asked) == worst * ATOMS
+    assert known.exposures(asked).get(ETH, 0) == known.worst_atoms(ETH, asked) == 0
+
+
+def test_C13_what_is_held_of_an_unlisted_market_has_no_worth_yet() -> None:
+    known = account(held=10, cost=1_000)
+    known.held["one", "X_USDT"] = ATOMS
+    known.held["two", BTC] = 0
+    assert known.positions() == {("one", BTC): 1_000 * ATOMS}
+
+
+def test_C13_a_strategy_s_exposure_is_its_own() -> None:
+    known = account(buy(3, 100, number=1), buy(4, 100, number=2, strategy="two"), held=10, cost=1_000)
+    assert known.strategy_atoms(proposal(Side.BUY, 200)) == 1_500 * ATOMS
+    assert known.strategy_atoms(proposal(Side.BUY, 200, symbol=ETH)) == 1_500 * ATOMS
+
+
 # --- orders
 
 

@@ -96,6 +96,41 @@ def test_B4_what_the_exchange_closes_is_a_loss_below_its_entry(price: int, strea
     assert not trips.end("one", instrument(is_perp=True), price, 0)
 
 
+def round_trip(*fills: tuple[int, int, int, float, float], is_perp: bool = False) -> list[int | None]:
+    """Return the streak after each (signed lots, price, fee in quote, lots before, lots after), None before any."""
+    trips, market = RoundTrips(), instrument(is_perp=is_perp)
+    streaks: list[int | None] = []
+    for lots, price, fee, before, after in fills:
+        made = fill((buy if lots > 0 else sell)(abs(lots)), abs(lots), price, fee_atoms=fee * ATOMS)
+        if lots > 0 and fee:
+            made = msgspec.structs.replace(made, fee_currency="USDT")
+        trips.book("one", market, made, int(before * ATOMS), int(after * ATOMS))
+        streaks.append(trips.streaks.get("one"))
+    return streaks
+
+
+@pytest.mark.parametrize(
+    ("fills", "streaks"),
+    [
+        ([(10, 100, 0, 0, 10), (-10, 100, 1, 10, 0)], [None, 1]),  # the fee of the sale is a loss
+        ([(10, 100, 1, 0, 10), (-10, 100, 0, 10, 0)], [None, 1]),
+        ([(10, 100, 0, 0, 10), (-10, 100, 0, 10, 0)], [None, 0]),
+        ([(1, 100, 0, 0, 1), (1, 120, 0, 1, 1.4), (-1, 90, 0, 1.4, 0)], [None, None, 1]),  # a fee of 0.6 coins
+        ([(10, 100, 0, 0, 10), (-4, 50, 0, 10, 6), (-6, 140, 0, 6, 0)], [None, None, 0]),
+    ],
+)
+def test_B4_a_position_is_judged_by_all_that_was_paid_and_received_for_it(
+    fills: list[tuple[int, int, int, float, float]], streaks: list[int | None]
+) -> None:
+    assert round_trip(*fills) == streaks
+
+
+@pytest.mark.parametrize(("price", "streak"), [(98, 0), (99, 0), (100, 2)])
+def test_B4_what_is_turned_round_begins_at_the_price_of_the_turn(price: int, streak: int) -> None:
+    fills = (10, 100, 0, 0, 10), (-15, 99, 0, 10, -5), (5, price, 0, -5, 0)
+    assert round_trip(*fills, is_perp=True) == [None, 1, streak]
+
+
 def test_B4_a_high_is_forgotten_when_it_is_asked_for() -> None:
     highs = HighWindow(300 * SECOND_NS)
     assert [highs.add(at(0), 500), highs.add(at(1), 400)] == [500, 500]
@@ -126,6 +161,16 @@ def test_B17_the_mean_of_the_last_ten_trades_is_whole_and_rounded_down() -> None
     slips.forget("two")
     slips.forget("one")
     assert slips.mean_ppm("one") is None
+
+
+def test_B17_all_fills_of_an_order_count_by_their_lots() -> None:
+    slips = Slips()
+    for _ in range(SLIPS):
+        slips.decide(buy(10).client_id, "one", Side.BUY, 1_000)
+        for lots, price in ((1, 1_100), (3, 1_000), (6, 1_010)):
+            slips.book(fill(buy(10), lots, price))
+        slips.end(buy(10).client_id)
+    assert repr(slips.mean_ppm("one")) == "16000"  # 100 and 60 ticks for 10 lots
 
 
 # --- pace
@@ -270,9 +315,10 @@ def test_C10_the_usual_size_is_the_median_of_the_last_orders_that_grew_once_ther
     assert counts.median_lots(BTC) == 0
     counts.send(buy(SIZES_LEAST, 100), 100, NOW_NS)
     assert (counts.median_lots(BTC), counts.median_lots(ETH)) == (3, 0)
-    for _ in range(SIZES):
-        counts.send(buy(80, 100), 100, NOW_NS)
-    assert counts.median_lots(BTC) == 80
+    for lots in (10, 80):
+        for _ in range(SIZES):
+            counts.send(buy(lots, 100), 100, NOW_NS)
+    assert counts.median_lots(BTC) == 80  # of the last twenty
 
 
 # --- messages
@@ -324,6 +370,22 @@ def test_C14_without_a_reserve_an_exit_has_no_more_than_an_entry(per_second: int
     budget = MessageBudget(limits(orders_per_second=1, cancels_per_second=per_second, cancels_per_minute=per_minute))
     budget.count_order(NOW_NS, is_increase=False)
     assert budget.full(NOW_NS, is_increase=False) is not None
+
+
+def test_C14_an_entry_never_takes_from_the_reserve() -> None:
+    budget = MessageBudget(limits(orders_per_second=1, cancels_per_second=1, cancels_per_minute=10))
+    for _ in range(3):
+        budget.count_order(NOW_NS, is_increase=True)
+    assert budget.full(NOW_NS, is_increase=True) is not None
+    assert budget.full(NOW_NS, is_increase=False) is None
+
+
+def test_C14_an_exit_takes_from_the_orders_first() -> None:
+    budget = MessageBudget(limits(orders_per_second=2, cancels_per_second=1, cancels_per_minute=10))
+    for _ in range(2):
+        budget.count_order(NOW_NS, is_increase=False)
+    assert budget.cancels.full(NOW_NS) is None
+    assert budget.orders.full(NOW_NS) is not None
 
 
 def test_C14_exits_and_cancels_share_the_reserve() -> None:

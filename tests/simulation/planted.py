@@ -152,6 +152,7 @@ def no_window_and_no_fence(patch: pytest.MonkeyPatch) -> None:
         return sign(credentials, method, path, query, body, now_ms, 60_000)
 
     patch.setattr(rest, "sign", sign_for_long)
+
     def no_fence_ms(signed_ms: int, recv_window_ms: int) -> int:
         del recv_window_ms
         return signed_ms

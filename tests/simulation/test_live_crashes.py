@@ -30,7 +30,7 @@ from bot.storage.sqlite import read_sqlite_journal
 from tests.exchange.contract.served import Served, exchange_thread, open_clients
 from tests.support.live import ACCOUNT, LiveBench
 
-CRASHES = int(os.environ.get("CRASHES", "6"))
+CRASHES = int(os.environ.get("CRASHES", "5"))
 SETTLED_S = 60.0
 STRATEGIES = """
 [risk]
@@ -130,7 +130,7 @@ async def their_fills(client: SpotClient) -> tuple[dict[FillName, tuple[Decimal,
         rows = await client.trades(page=Page(limit=1000, from_id=from_id))
         for row in rows:
             found[row.id, row.order_id, str(row.side)] = row.price, row.quantity, row.fee_amount
-            client_ids.add(row.client_order_id)
+            client_ids.add(row.client_order_id or "none")
         if len(rows) < 1000:
             return found, client_ids
         from_id = rows[-1].page_id

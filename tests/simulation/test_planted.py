@@ -19,13 +19,13 @@ from tests.simulation import planted as p
 DOCS = Path(__file__).parents[2] / "docs" / "simulation.md"
 WISH = Wish(seconds=600.0, heal_s=120.0)
 SEEDS = range(1_000, 1_040)
-TRIES = 12
+TRIES = 24
 BY_SEEDS: dict[p.Patch, tuple[set[str], list[int]]] = {
-    p.retry_under_new_id: ({"O7"}, [1004, 1007]),
+    p.retry_under_new_id: ({"O7"}, [1003, 1004, 1007]),
     p.timeout_is_a_rejection: ({"C2", "O2", "C1"}, [1007]),
     p.no_fill_is_known: ({"C2", "C1"}, [1000, 1001]),
     p.fee_in_coins_is_ignored: ({"C2", "C1"}, [1001, 1002]),
-    p.an_end_can_be_left: ({"O3"}, [1003, 1007]),
+    p.an_end_can_be_left: ({"O3", "O10"}, [1021, 1028, 1013]),
     p.what_is_in_flight_is_ignored: ({"R1"}, [1016, 1028]),
     p.no_window_and_no_fence: ({"C2", "O2", "C1"}, [1026]),
     p.sent_before_it_is_written: ({"O7"}, [1001, 1003]),
