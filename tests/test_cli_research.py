@@ -103,9 +103,10 @@ def issue_line(path: Path) -> list[str | Path]:
 # --- bot backtest
 
 
+@pytest.mark.timeout(400)  # every kernel is compiled anew
 def test_a_backtest_without_arguments_runs_in_a_process_of_its_own_and_shows_a_report(tmp_path: Path) -> None:
     done = subprocess.run(
-        bot("backtest"), env=environment(tmp_path) | {"NO_COLOR": "1"}, capture_output=True, text=True, timeout=100
+        bot("backtest"), env=environment(tmp_path) | {"NO_COLOR": "1"}, capture_output=True, text=True, timeout=380
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "bot: the candles are made up, with seed 1\n"

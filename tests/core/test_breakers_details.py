@@ -217,13 +217,59 @@ def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch() -> None:
         list(bench.breakers.watch_liquidation(bench.now_ns, symbol, 1_000))
     bench.tick(0)
     list(bench.breakers.watch_liquidation(bench.now_ns, ETH, 5_000))
-    assert bench.rearm(f"liquidation@symbol:{ETH}") == ""
+    assert bench.resume() == [(NORMAL, "liquidation", f"symbol:{ETH}")]
     distance = "liquidation 1000 bps away < 1500 bps"
     stays = f"liquidation@symbol:{BTC} stays closed, as it is still not well: {distance}"
     assert bench.rearm(f"liquidation@symbol:{BTC}") == stays
     assert bench.resume() == []
     list(bench.breakers.watch_liquidation(bench.now_ns, BTC, 5_000))
     assert bench.resume() == [(NORMAL, "liquidation", f"symbol:{BTC}")]
+
+
+def test_only_a_loss_is_forgiven_when_its_latch_is_opened() -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0))
+    bench.worth(10_000)
+    bench.report(Condition.FOREIGN_ORDER)
+    assert bench.rearm("foreign_order") == ""
+    bench.worth(9_700, at_s=1)
+    assert bench.rearm("daily_loss", 9_700) == ""
+    marks = [said.forgiven for said in bench.said if isinstance(said, m.EquityMarked)]
+    assert (marks[-2], marks[-1]) == ((), ("daily_loss",))
+
+
+def test_a_recovered_latch_of_a_count_that_nobody_knows_is_opened_too() -> None:
+    latches = [changed(cause, "", scope="strategy:one") for cause in ("losing_streak", "slippage")]
+    bench = Bench(known=recovered(latches=tuple(latches)))
+    assert [bench.rearm(f"{latch.cause}@{latch.scope}") for latch in latches] == ["", ""]
+    assert bench.closed == []
+
+
+@pytest.mark.parametrize(("equity", "is_kept"), [(9_700, True), (9_700.01, False)])
+def test_B1_resume_opens_a_loss_that_is_less_than_its_bound_by_now(equity: float, is_kept: bool) -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0), drawdown_bps=10_000, drawdown_halt_bps=10_000)
+    bench.worth(10_000)
+    bench.worth(9_600, at_s=1)
+    bench.worth(equity, at_s=2)
+    assert bench.resume() == ([] if is_kept else [(NORMAL, "daily_loss", "")])
+
+
+@pytest.mark.parametrize(("equity", "is_kept"), [(9_500, True), (9_500.01, False)])
+def test_B1_a_loss_below_its_harder_bound_by_now_needs_no_new_baseline(equity: float, is_kept: bool) -> None:
+    bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0), drawdown_bps=10_000, drawdown_halt_bps=10_000)
+    bench.worth(10_000)
+    bench.worth(9_400, at_s=1)
+    bench.worth(equity, at_s=2)
+    assert ("would halt again" in bench.rearm("daily_loss", equity)) is is_kept
+
+
+def test_B18_what_is_seen_again_returns_after_twice_as_long_as_it_was_not() -> None:
+    bench = Bench()
+    bench.tick(0)
+    bench.breakers.watch_sight(bench.now_ns, is_blind=True)
+    assert bench.wait(70) == [(REDUCE, "equity_unknown", "")]
+    bench.breakers.watch_sight(bench.now_ns, is_blind=False)
+    assert bench.wait(209) == []
+    assert bench.wait(210) == [(NORMAL, "equity_unknown", "")]
 
 
 def test_an_operator_s_latch_is_said_again_unless_a_stricter_one_stands() -> None:
@@ -283,6 +329,7 @@ def test_B3_resume_opens_a_rush_that_is_over(after: float, is_kept: bool) -> Non
     bench.worth(after, at_s=2)
     assert bench.resume() == ([] if is_kept else [(NORMAL, "loss_velocity", "")])
     if not is_kept:
+        assert bench.breakers._breach("loss_velocity") is NORMAL
         assert bench.worth(after, at_s=3) == []
 
 

@@ -193,8 +193,22 @@ def test_a_guard_at_another_price_is_another_wish_and_its_refusal_is_news() -> N
 
 
 def test_nothing_is_guarded_once_the_session_closes() -> None:
-    gate = risk_gate(command("close"), known=owner())
-    assert approved(say(gate, guarded())) == []
+    assert approved(say(risk_gate(command("close"), known=owner()), guarded())) == []
+    gate = risk_gate()
+    entry = ordered(say(gate, guarded()))
+    assert approved(say(gate, command("close"), book_fill(gate, entry, 4))) == []
+
+
+def test_an_exit_that_is_refused_is_not_guarded_by_its_own_prices() -> None:
+    gate = risk_gate(book_lost(), known=owner())
+    assert approved(say(gate, guarded(0))) == []
+
+
+def test_after_a_restart_a_fill_of_an_order_that_nobody_wishes_for_is_no_surprise() -> None:
+    entry = ordered(say(risk_gate(), signal(10)))
+    gate = risk_gate(known=recovered(orders=[record(entry)], epoch=2))
+    assert say(gate, book_fill(gate, entry, 4)) == []
+    assert gate.account.held["one", BTC] == 4 * ATOMS
 
 
 # --- guards and what they make way for
@@ -207,7 +221,8 @@ def test_guards_make_way_for_a_turn_round(known: m.Recovered, target: int) -> No
     held = known.holdings["one"][BTC] // ATOMS
     wish = guarded(held) if held > 0 else guarded(held, 120, 90)
     assert len(approved(say(gate, wish))) == 2
-    assert len(all_of(say(gate, signal(target)), m.CancelRequested)) == 2
+    wish = guarded(target, *((120, 90) if target < 0 else (90, 120)), at_ns=LATER_NS)
+    assert reasons(say(gate, wish)) == {"makes way for an order that reduces"}
 
 
 @pytest.mark.parametrize(
@@ -294,7 +309,25 @@ def test_C15_to_resume_acknowledges_every_repetition() -> None:
     assert gate.pace.repeats("one", BTC, Side.BUY, NOW_NS) == 0
 
 
+def test_C15_the_latch_of_a_strategy_that_goes_round_in_circles_says_why() -> None:
+    gate = risk_gate(known=owner(10), max_repeats=1)
+    intent = ordered(say(gate, signal(11)))
+    say(gate, book_fill(gate, intent, 1), event(intent, S.FILLED, 1))
+    change = only(say(gate, signal(20, at_ns=LATER_NS)), m.RiskStateChanged)
+    words = "one traded 1 times BUY within 10 min, max_repeats 1"
+    assert (change.ts_ns, change.cause, change.scope, change.detail) == (LATER_NS, "repeats", "strategy:one", words)
+
+
 # --- flattening
+
+
+def test_B14_what_is_closed_near_its_liquidation_is_said_at_the_time_of_the_tick() -> None:
+    bounds = BreakerBounds(liquidation_bps=1_600, liquidation_flatten_bps=1_501)
+    known = recovered(cash=50, held={"one": {BTC: 10}, "two": {ETH: 1}}, costs={BTC: 1_000 * ATOMS})
+    gate = risk_gate(PERP, listed(ETH), quote(symbol=ETH), quote(), known=known, breakers=bounds)
+    said = all_of(say(gate, tick(LATER_NS)), m.RiskStateChanged)
+    assert {change.cause for change in said} == {"flatten", "liquidation"}
+    assert {change.ts_ns for change in said} == {LATER_NS}
 
 
 @pytest.mark.parametrize(("known", "lots", "touch"), [(owner(), -10, 99), (short(), 10, 101)])
@@ -432,6 +465,17 @@ def test_C12_margin_is_rounded_up_and_exactly_enough_is_enough(leverage: int, bu
         said = say(risk_gate(terms, known=known, **bounds), signal(10))
         assert len(approved(said)) == (atoms == needs)
         assert atoms == needs or "> futures wallet 0" in only(said, m.OrderDenied).detail
+
+
+@pytest.mark.parametrize(("leverage", "buffer_bps", "needs"), [(3, 0, 10**20 + 1), (1, 10_000, 2 * (3 * 10**20 + 3))])
+def test_C12_margin_is_exact_to_the_atom(leverage: int, buffer_bps: int, needs: int) -> None:
+    terms, price = listed(is_perp=True, price_scale=16, notional_atoms_min=1), 3 * 10**20 + 3
+    for atoms in (needs - 1, needs):
+        known = msgspec.structs.replace(recovered(), cash_atoms=atoms)
+        bounds = {"max_position_bps": 10**6, "max_gross_bps": 10**6, "margin_buffer_bps": buffer_bps}
+        gate = RiskGate(limits(leverage=leverage, **bounds))
+        say(gate, known, terms, quote(price, price + 1))
+        assert len(approved(say(gate, signal(1, limit_ticks=price)))) == (atoms == needs)
 
 
 def test_C12_a_refusal_of_margin_names_the_wallet() -> None:

@@ -114,6 +114,11 @@ def test_C13_a_position_is_as_large_as_its_worse_side_can_make_it(
     assert known.exposures(asked).get(ETH, 0) == known.worst_atoms(ETH, asked) == 0
 
 
+def test_C13_the_exchange_sees_what_all_strategies_have_in_flight() -> None:
+    orders = buy(3, 100, number=1), buy(4, 100, number=2, strategy="two"), buy(5, 100, number=3, symbol=ETH)
+    assert account(*orders).exposures() == {BTC: 700 * ATOMS, ETH: 500 * ATOMS}
+
+
 def test_C13_what_is_held_of_an_unlisted_market_has_no_worth_yet() -> None:
     known = account(held=10, cost=1_000)
     known.held["one", "X_USDT"] = ATOMS
@@ -178,13 +183,12 @@ def test_a_fill_takes_what_it_spent_out_of_what_its_order_reserved(
 
 
 def test_what_one_strategy_may_still_sell_is_what_it_holds_and_does_not_sell_already() -> None:
-    guard = {"order_type": "STOP", "role": "stop"}
     orders = (
         sell(2, 110, number=1),
         buy(5, 90, number=2),
         sell(3, 110, number=3, strategy="two"),
         sell(1, 110, number=4, symbol=ETH),
-        sell(4, number=5, **guard),
+        sell(4, number=5, order_type="STOP", role="stop"),
         sell(1, 120, number=6, role="profit"),
     )
     known = account(*orders, is_perp=False, held=10)
@@ -225,6 +229,22 @@ def test_F74_what_comes_from_outside_is_cash_of_the_wallet_that_it_came_to(walle
     known.receive(m.ExternalFlow(ts_ns=NOW_NS, wallet=wallet, currency="USDT", atoms=500 * ATOMS, reason=""))
     assert (known.cash_atoms, known.futures_cash_atoms) == (2_500 * ATOMS, futures * ATOMS)
     assert known.equity_atoms == 2_500 * ATOMS
+
+
+def test_a_fill_leaves_the_cash_that_the_books_say() -> None:
+    known = account(buy(10, 100))
+    for futures in (3_600 * ATOMS, None):
+        said = m.FillBooked(
+            ts_ns=NOW_NS,
+            fill=fill(buy(10, 100), 4),
+            strategy="one",
+            strategy_atoms=4 * ATOMS,
+            cash_atoms=9_000 * ATOMS,
+            futures_cash_atoms=futures,
+        )
+        known.book(said)
+        assert (known.cash_atoms, known.futures_cash_atoms) == (9_000 * ATOMS, futures)
+    assert (known.held["one", BTC], known.working[buy(10).client_id].record.filled_lots) == (4 * ATOMS, 8)
 
 
 def test_F72_a_liquidation_leaves_the_cash_that_the_books_say() -> None:

@@ -138,6 +138,13 @@ def test_B4_a_high_is_forgotten_when_it_is_asked_for() -> None:
     assert highs.add(at(2), 400) == 400
 
 
+def test_B3_a_fast_market_s_highs_are_remembered_by_the_second() -> None:
+    highs = HighWindow(300 * SECOND_NS)
+    for step in range(1_000):
+        assert highs.add(at(step / 50), -step) == 0
+    assert len(highs._falling) <= 21
+
+
 # --- slippage
 
 
@@ -488,19 +495,18 @@ def test_an_opened_latch_forgets_a_trouble_that_is_over_and_no_other() -> None:
     assert troubles.find(Condition.LOAD) is None
 
 
-def test_B9_refusals_are_a_trouble_from_the_first_to_the_last_of_a_minute() -> None:
+@pytest.mark.parametrize("scope", [EVERYTHING, f"symbol:{BTC}"])
+def test_B9_refusals_are_a_trouble_from_the_first_to_the_last_of_a_minute(scope: str) -> None:
     troubles = health(rate_limits=3)
     for seconds in (0, 50, 61):
-        troubles.refuse(at(seconds), EVERYTHING, "slow down")
+        troubles.refuse(at(seconds), scope, "slow down")
     assert list(troubles.demands(at(61))) == []  # the first is forgotten
-    troubles.refuse(at(62), EVERYTHING, "slow down")
-    trouble = troubles.find(Condition.RATE_LIMIT)
+    troubles.refuse(at(62), scope, "slow down")
+    trouble = troubles.find(Condition.RATE_LIMIT, scope)
     assert trouble is not None
     assert (trouble.since_ns, trouble.well_ns, trouble.quiet_ns) == (at(50), at(62), 300 * SECOND_NS)
-    assert [(*demand,) for demand in troubles.demands(at(70))] == [
-        (Condition.RATE_LIMIT, EVERYTHING, REDUCE, "slow down")
-    ]
-    troubles.refuse(at(80), EVERYTHING, "slow down")
+    assert [(*demand,) for demand in troubles.demands(at(70))] == [(Condition.RATE_LIMIT, scope, REDUCE, "slow down")]
+    troubles.refuse(at(80), scope, "slow down")
     assert (trouble.since_ns, trouble.well_ns) == (at(50), at(80))
 
 
