@@ -214,6 +214,18 @@ notional = 300
 [paper]
 cash = 5000
 latency_ms = 70
+
+# A random book jumps about: what a real market never does is not what is tried here.
+[risk]
+market_slippage_pct = 0
+depth_share_pct = 0
+loss_velocity_pct = 0
+max_repeats = 0
+mean_slippage_bps = 0
+daily_loss_pct = 80
+daily_loss_halt_pct = 90
+drawdown_pct = 80
+drawdown_halt_pct = 90
 """
 
 
