@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def play(scenario: Scenario) -> SeedResult:
         report = simulate(scenario.world(), [inspector, Operator(scenario.commands, scenario.rearm_s)])
     except BaseExceptionGroup as group:
         return _dead(scenario, inspector, group)
+    finally:
+        gc.collect()  # a world is one large cycle, and collecting is off while it is played
     return SeedResult(
         seed=scenario.seed,
         simulated_seconds=report.simulated_seconds,
