@@ -119,7 +119,7 @@ PROBLEMS = {
     "the text itself": (
         TABLE + 'text = "x"',
         document(),
-        ["my.toml:4: strategies.mine.text is no setting; did you mean strategies.mine.document?"],
+        ["my.toml:4: strategies.mine.text is no setting; did you mean strategies.mine.execution?"],
     ),
     "a timeframe that is not listed": (
         TABLE,
