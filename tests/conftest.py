@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from bot.core import jit
 from tests.support.cli import RECORDINGS, Bench
 
 settings.register_profile("bot", deadline=None)  # the first example of a test may compile kernels
@@ -21,6 +23,14 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("bot")
+
+
+@pytest.fixture(autouse=True)
+def compiled_kernels() -> Iterator[None]:
+    """Take back what a command of the daemon said in this process: that kernels stay plain Python."""
+    was_compiled = jit._Mode.is_compiled
+    yield
+    jit._Mode.is_compiled = was_compiled
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ symbols = ["BTC_USDT_PERP"]
 
 def test_coins_and_contracts_are_traded_in_one_run(tmp_path: Path) -> None:
     (tmp_path / "both.toml").write_text(BOTH)
-    run = ("run", "--headless", "--json", "--exchange", "simulated", "--speed", "20", "--for", "6s")
+    run = ("run", "--headless", "--json", "--exchange", "simulated", "--speed", "20", "--for", "15s")
     result = json.loads(Bench(tmp_path).run(*run, "--config", tmp_path / "both.toml").stdout)
     assert set(result["positions"]) == {"BTC_USDT", "BTC_USDT_PERP"}
     assert result["reconnects"] == 0

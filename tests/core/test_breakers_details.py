@@ -333,7 +333,91 @@ def test_B3_resume_opens_a_rush_that_is_over(after: float, is_kept: bool) -> Non
         assert bench.worth(after, at_s=3) == []
 
 
+def test_B2_money_from_outside_is_no_drawdown_after_smoothing_either() -> None:
+    bench = Bench(BreakerBounds(drawdown_smooth_ns=5 * SECOND_NS))
+    equity = 1_000
+    for seconds in range(40):
+        bench.worth(equity, at_s=seconds)
+        if seconds in (10, 20):
+            equity += 5_000
+            bench.note(bench.breakers.flow(bench.now_ns, 5_000 * ATOMS))
+    assert bench.closed == []
+    assert bench.breakers._peak_atoms == 11_000 * ATOMS
+
+
+def test_B1_what_was_forgiven_yesterday_trips_today() -> None:
+    bench = Bench(BreakerBounds(), drawdown_bps=10_000, drawdown_halt_bps=10_000)
+    bench.worth(10_000)
+    bench.worth(9_700, at_s=1)
+    assert bench.rearm("daily_loss", 9_700) == ""
+    assert bench.worth(9_690, at_s=2) == []
+    bench.worth(9_700, at_s=86_400)
+    assert bench.worth(9_400, at_s=86_401) == [(REDUCE, "daily_loss", "")]
+
+
+# --- what the journal says
+
+
+def test_a_state_that_its_latches_explain_is_no_latch_of_its_own() -> None:
+    latch = changed("load", "slow")
+    bench = Bench(known=recovered(latches=(latch,), risk_state=REDUCE, risk_cause="load"))
+    assert list(bench.breakers.latches) == [latch]
+
+
+def test_a_state_that_no_latch_explains_is_kept_as_one() -> None:
+    bench = Bench(known=recovered(latches=(changed("load", "slow"),), risk_state=HALT, risk_cause="journal"))
+    assert list(bench.breakers.latches) == [changed("load", "slow"), changed("journal", "recovered", HALT)]
+    assert list(Bench(known=recovered(risk_state=NORMAL, risk_cause="x")).breakers.latches) == []
+
+
+def test_what_was_marked_is_marked_again_before_anything_is_priced() -> None:
+    marked = m.EquityMarked(
+        ts_ns=NOW_NS,
+        equity_atoms=5,
+        peak_atoms=9,
+        day=7,
+        day_start_atoms=8,
+        external_atoms=3,
+        forgiven=("drawdown",),
+        losing_streaks={"one": 2},
+        returned_ns={"load": (4,)},
+    )
+    assert Bench(known=recovered(equity=marked)).breakers.mark(NOW_NS) == marked
+    assert Bench().breakers.mark(NOW_NS) is None
+
+
 # --- what returns, and how often
+
+
+def test_one_latch_that_stays_does_not_keep_another() -> None:
+    bench = Bench()
+    bench.tick(0)
+    for condition in (Condition.FOREIGN_ORDER, Condition.CLOCK, Condition.LOAD):
+        bench.report(condition)
+    bench.report(Condition.LOAD, is_well=True)  # the clock is still wrong
+    assert bench.wait(60) == [(NORMAL, "load", "")]
+
+
+def test_one_latch_that_returned_too_often_does_not_keep_another() -> None:
+    marked = m.EquityMarked(
+        ts_ns=NOW_NS,
+        equity_atoms=ATOMS,
+        peak_atoms=ATOMS,
+        day=0,
+        day_start_atoms=ATOMS,
+        returned_ns={"clock": (NOW_NS - 2, NOW_NS - 1, NOW_NS)},
+    )
+    bench = Bench(known=recovered(latches=(changed("clock", ""), changed("load", "")), equity=marked))
+    assert bench.wait(70) == [(NORMAL, "load", "")]
+
+
+def test_live_a_wallet_that_was_never_compared_is_not_equal() -> None:
+    bench = Bench()
+    bench.breakers = Breakers(limits(breakers=STRICT), ["spot", "futures"])
+    bench.breakers.recover(recovered(latches=(changed("load", ""),)))
+    bench.tick(0)
+    bench.breakers.compare(NOW_NS + SECOND_NS, m.AccountCompared(ts_ns=NOW_NS, market="spot", differences=()))
+    assert bench.wait(200) == []
 
 
 @pytest.mark.parametrize(("age_ns", "returns"), [(HOUR_NS, True), (HOUR_NS - 1, False)])

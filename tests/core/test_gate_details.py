@@ -420,6 +420,112 @@ def test_an_unlisted_market_does_not_hide_the_next() -> None:
     assert "stale_book" in [cause for cause, _, _ in causes(say(gate, *ticks(60)))]
 
 
+def test_live_a_trouble_s_latch_waits_for_the_books_to_be_equal() -> None:
+    gate = RiskGate(limits(), reconciles=("spot",))
+    slow = m.HealthReported(ts_ns=NOW_NS, condition=Condition.LOAD, is_well=False, detail="slow")
+    well = msgspec.structs.replace(slow, is_well=True)
+    equal = m.AccountCompared(ts_ns=NOW_NS + 80 * SECOND_NS, market="spot", differences=())
+    assert causes(say(gate, owner(), listed(), quote(), tick(), slow, well, *ticks(80))) == [("load", "", "slow")]
+    assert causes(say(gate, equal, *ticks(81, 81))) == [("load", "", "well for 81 s")]
+
+
+# --- news that says nothing new
+
+
+def test_a_message_for_somebody_else_is_a_broken_promise() -> None:
+    with pytest.raises(AssertionError, match="not routed to the risk gate: Depth"):
+        say(risk_gate(), m.Depth(ts_ns=NOW_NS, symbol=BTC, bids=(), asks=()))
+
+
+def test_what_was_never_there_can_be_lost_and_be_well() -> None:
+    well = m.HealthReported(ts_ns=NOW_NS, condition=Condition.LOAD, is_well=True)
+    assert say(risk_gate(), book_lost(ETH), well) == []
+
+
+def test_every_wish_is_counted() -> None:
+    gate = risk_gate(signal(10), signal(10), signal(10))
+    assert (RiskGate(limits()).signals, gate.signals) == (0, 3)
+
+
+# --- refusals to the last field
+
+
+def test_a_refusal_says_whose_order_it_was_and_what_it_would_have_been() -> None:
+    gate = risk_gate(PERP, known=recovered(held={"one": {BTC: 10}}), max_order_value_atoms=ATOMS, max_net_bps=1)
+    assert only(say(gate, signal(-5, at_ns=LATER_NS)), m.OrderDenied) == m.OrderDenied(
+        ts_ns=LATER_NS,
+        strategy="one",
+        symbol=BTC,
+        side=Side.SELL,
+        qty_lots=15,
+        reason=DenyReason.MAX_ORDER_VALUE,
+        detail=f"{BTC}: value 505 > max_order_value 1; also: MAX_NET",
+    )
+
+
+def test_what_is_refused_again_after_it_was_let_through_is_news() -> None:
+    gate = risk_gate(max_open_orders=1)
+    say(gate, signal(5, strategy="two"))
+    assert len(all_of(say(gate, signal(10), signal(10)), m.OrderDenied)) == 1
+    (other,) = [order.record.intent for order in gate.account.working.values()]
+    own = ordered(say(gate, event(other, S.CANCELED), signal(10)))
+    say(gate, event(own, S.CANCELED), signal(5, strategy="two"))
+    assert len(all_of(say(gate, signal(10)), m.OrderDenied)) == 1
+
+
+def test_a_refusal_of_another_target_is_news() -> None:
+    gate = risk_gate(command("halt"))
+    assert [len(all_of(say(gate, signal(lots)), m.OrderDenied)) for lots in (10, 10, 11, 10)] == [1, 0, 1, 1]
+
+
+def test_the_next_rule_s_code_is_named_too() -> None:
+    gate = risk_gate(listed(qty_lots_min=20, notional_atoms_min=5_000 * ATOMS))
+    assert only(say(gate, signal(10)), m.OrderDenied).detail == f"{BTC}: quantity 10 < minimum 20; also: MIN_NOTIONAL"
+
+
+@pytest.mark.parametrize("lots", [1, 2, 10])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_turn_round_that_is_refused_closes_every_lot(lots: int, way: int) -> None:
+    held = -way * lots
+    known = recovered(held={"one": {BTC: held}}, costs={BTC: held * 100 * ATOMS})
+    gate = risk_gate(PERP, known=known, max_order_value_atoms=ATOMS)
+    assert ordered(say(gate, signal(way * 5))).signed_lots == way * lots
+
+
+def test_what_is_on_its_way_is_part_of_what_an_exit_closes() -> None:
+    gate = risk_gate(known=owner(20))
+    first = ordered(say(gate, signal(15)))
+    assert first.signed_lots == -5
+    second = ordered(say(gate, signal(5)))
+    assert (second.signed_lots, second.reserved_atoms) == (-10, 0)
+    perp = risk_gate(PERP, known=short(20))
+    assert [ordered(say(perp, signal(target))).signed_lots for target in (-15, -5)] == [5, 10]
+    assert sum(order.record.intent.reserved_atoms for order in perp.account.working.values()) == 0
+
+
+@pytest.mark.parametrize(("price", "collar_bps", "worst"), [(10_001, 200, 10_202), (10_000, 1, 10_001), (99, 0, 99)])
+def test_a_market_order_s_worst_price_lies_at_the_far_end_of_the_collar_rounded_up(
+    price: int, collar_bps: int, worst: int
+) -> None:
+    gate = RiskGate(limits(collar_bps=collar_bps))
+    say(gate, recovered(cash=10**9), listed(), quote(price, price))
+    assert ordered(say(gate, signal(1))).reserved_atoms == worst * ATOMS
+
+
+def test_a_perpetual_with_fees_in_quote_reserves_its_notional_alone() -> None:
+    gate = risk_gate(listed(is_perp=True, quote_fee_ppm=10_000))
+    assert ordered(say(gate, signal(10))).reserved_atoms == 1_040 * ATOMS
+
+
+def test_one_strategy_s_latch_cancels_its_orders_wherever_they_stand_in_the_queue() -> None:
+    gate = risk_gate()
+    orders = [ordered(say(gate, signal(5, strategy=name))) for name in ("one", "two")]
+    trouble = m.HealthReported(
+        ts_ns=LATER_NS, condition=Condition.INTEGRITY, is_well=False, severity=HALT, scope="strategy:two"
+    )
+    assert [each.client_id for each in all_of(say(gate, trouble), m.CancelRequested)] == [orders[1].client_id]
+
+
 # --- counts
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from bot.core import messages as m
 from bot.core.instrument import ATOMS, Side
-from bot.core.orders import OrderIntent
+from bot.core.orders import OrderIntent, OrderState
 from bot.core.risk import Account, Proposal
 from bot.core.risk.account import Working
 from tests.support.builders import (
@@ -205,6 +207,50 @@ def test_one_strategy_s_orders_on_one_symbol_are_nobody_else_s() -> None:
     orders = buy(1, number=1), buy(1, number=2, strategy="two"), buy(1, number=3, symbol=ETH)
     known = account(*orders)
     assert [order.record.intent for order in known.orders_of("one", BTC)] == [orders[0]]
+
+
+# --- after a restart
+
+
+def recovered_with(**orders: Any) -> Account:
+    made = Account()
+    made.instruments[BTC] = instrument()
+    made.recover(recovered(**orders))
+    return made
+
+
+def filled(known: Account, intent: OrderIntent, qty: int) -> None:
+    known.book(m.FillBooked(ts_ns=NOW_NS, fill=fill(intent, qty), strategy="one", strategy_atoms=0, cash_atoms=0))
+
+
+def test_F19_an_order_that_ended_before_a_restart_is_released_when_its_fills_have_caught_up() -> None:
+    intent = buy(10, 100)
+    ended = msgspec.structs.replace(record(intent, filled=3), state=OrderState.CANCELED, reported_lots=7)
+    known = recovered_with(unsettled=[ended])
+    filled(known, intent, 3)
+    assert known.settle(intent.client_id) is None
+    filled(known, intent, 1)
+    assert known.settle(intent.client_id) is not None
+    assert known.working == {}
+
+
+def test_an_order_that_lived_before_a_restart_is_kept_whatever_was_reported_of_it() -> None:
+    intent = buy(10, 100)
+    known = recovered_with(orders=[msgspec.structs.replace(record(intent, filled=3), reported_lots=3)])
+    filled(known, intent, 2)
+    assert known.settle(intent.client_id) is None
+    assert list(known.working) == [intent.client_id]
+
+
+def test_after_a_restart_a_part_of_a_reservation_is_kept_rounded_up_to_the_atom() -> None:
+    intent = buy(3, 100, reserved_atoms=3 * 10**20 + 1)
+    known = recovered_with(orders=[record(intent, filled=1)])
+    assert known.working[intent.client_id].reserved_atoms == 2 * 10**20 + 1
+
+
+def test_an_account_begins_with_nothing() -> None:
+    known = Account()
+    assert (known.cash_atoms, known.futures_cash_atoms, known.equity_atoms) == (0, None, 0)
 
 
 # --- wallets

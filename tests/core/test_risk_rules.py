@@ -11,12 +11,16 @@ from bot.core import messages as m
 from bot.core.instrument import ATOMS, Side
 from bot.core.messages import SECOND_NS, Condition, DenyReason
 from bot.core.orders import OrderIntent, OrderState
-from bot.core.risk import RiskGate
+from bot.core.risk import Proposal, RiskGate
+from bot.core.risk.rules_market import well_formed
 from tests.support.builders import (
     BTC,
     ETH,
     NOW_NS,
     all_of,
+    book_fill,
+    book_lost,
+    command,
     event,
     limits,
     listed,
@@ -244,6 +248,178 @@ def test_C3_the_look_that_is_longest_ago_counts() -> None:
         said = said_of(gate, signal(10, strategy=f"at-{seconds}", at_ns=at_ns))
         words = (D.ACCOUNT_STALE, "account 31 s old > account_stale_s 30")
         assert isinstance(said, OrderIntent) if is_allowed else said == words
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("gate", "wish", "code", "words"),
+    [
+        ([listed(is_open=False)], signal(10), D.NOT_LISTED, "the exchange does not trade it now"),
+        ([book_lost()], signal(10), D.MARKET_DATA_STALE, "no whole book"),
+        ([listed(qty_lots_min=11)], signal(10), D.MIN_QTY, "quantity 10 < minimum 11"),
+        ([], signal(10, limit_ticks=88), D.PRICE_COLLAR, "price 1200 bps on the cheap side > passive collar 1000 bps"),
+        ([quote(90, 110)], signal(10), D.PRICE_COLLAR, "price 1000 bps from the middle > collar 200 bps"),
+        (
+            [quote(90, 110)],
+            signal(10, is_passive=True),
+            D.PRICE_COLLAR,
+            "price 1000 bps from the middle > collar 200 bps",
+        ),
+        ([], signal(10, symbol=ETH), D.NOT_ALLOWED, "not in risk.allowed, which is BTC_USDT, LTC_USDT"),
+        ([command("halt")], signal(10), D.HALTED, "halted by operator"),
+        ([command("reduce")], signal(10), D.REDUCE_ONLY, "reduce-only by operator"),
+    ],
+)
+def test_a_refusal_in_full(gate: list[m.AnyMessage], wish: m.Signal, code: DenyReason, words: str) -> None:
+    before = listed(ETH), quote(symbol=ETH), *gate
+    made = risk_gate(*before, allowed=(BTC, "LTC_USDT"), passive_collar_bps=1_000)
+    assert said_of(made, wish) == (code, words)
+
+
+def test_C4_what_a_perpetual_and_an_unpriced_coin_are_refused_for() -> None:
+    gate = risk_gate(PERP, mark_stale_ns=2 * SECOND_NS)
+    assert said_of(gate, signal(10)) == (D.MARKET_DATA_STALE, "no mark price")
+    at_ns = NOW_NS + 3_500_000_000
+    say(gate, m.MarkPrice(ts_ns=NOW_NS, symbol=BTC, price_ticks=100), quote(at_ns=at_ns))
+    words = "mark 3500 ms old > mark_stale_ms 2000"
+    assert said_of(gate, signal(11, at_ns=at_ns)) == (D.MARKET_DATA_STALE, words)
+    blind = risk_gate(listed(ETH), known=recovered(held={"two": {ETH: 1}}))
+    assert said_of(blind, signal(10)) == (D.MARKET_DATA_STALE, "equity unknown: a held coin has no price")
+
+
+def test_C17_orders_of_which_nobody_knows_are_named() -> None:
+    gate = risk_gate(listed(ETH), quote(symbol=ETH), max_unknown_orders=1)
+    orders = [said_of(gate, signal(5, strategy=name)) for name in ("one", "two")]
+    for order in orders:
+        assert isinstance(order, OrderIntent)
+        say(gate, event(order, S.UNKNOWN))
+    ids = [order.client_id for order in orders if isinstance(order, OrderIntent)]
+    words = f"2 unknown orders > max_unknown_orders 1: {ids[0]}, {ids[1]}"
+    assert said_of(gate, signal(5, symbol=ETH)) == (D.UNKNOWN_OUTSTANDING, words)
+    assert said_of(gate, signal(7, strategy="three")) == (D.UNKNOWN_OUTSTANDING, f"resolve {ids[0]} first")
+
+
+def test_F30_a_refusal_without_a_reason_is_told_as_one() -> None:
+    gate = risk_gate(max_reject_bps=5_000)
+    for _ in range(2):
+        order = said_of(gate, signal(10))
+        assert isinstance(order, OrderIntent)
+        say(gate, event(order, S.REJECTED))
+    assert said_of(gate, signal(10)) == (D.REJECT_RATIO, "the exchange refused 2 in a row: no reason")
+
+
+def test_C18_every_trade_allows_so_many_orders_more() -> None:
+    gate = risk_gate(max_orders_per_trade=3)
+    for count in range(6):
+        order = said_of(gate, signal(1, strategy=f"s{count}"))
+        assert isinstance(order, OrderIntent)
+        if count < 2:
+            say(gate, book_fill(gate, order, 1))
+        say(gate, event(order, S.FILLED if count < 2 else S.CANCELED, 1 if count < 2 else 0))
+    words = "6 orders for 2 trades in 5 min, max_orders_per_trade 3"
+    assert said_of(gate, signal(1, strategy="last")) == (D.OTR, words)
+
+
+# --- an order at the very bound, and one that no honest computation makes
+
+
+def test_C6_the_smallest_value_and_its_headroom_are_enough() -> None:
+    assert is_approved(risk_gate(listed(notional_atoms_min=1_010 * ATOMS)), signal(10))
+    assert not is_approved(risk_gate(listed(notional_atoms_min=1_010 * ATOMS + 1)), signal(10))
+    market = listed(price_scale=2, notional_atoms_min=100 * ATOMS)
+    for limit, is_allowed in ((10_100, True), (10_099, False)):
+        gate = RiskGate(limits(notional_headroom_bps=100))
+        say(gate, recovered(), market, quote(10_050, 10_150))
+        assert is_approved(gate, signal(1, limit_ticks=limit)) is is_allowed
+
+
+def test_C6_what_is_held_may_go_without_headroom() -> None:
+    gate = risk_gate(listed(notional_atoms_min=980 * ATOMS), known=owner(10), notional_headroom_bps=1_000)
+    assert is_approved(gate, signal(0))
+
+
+def made(lots: int = 10, price: int = 100, value: int = 1_000, book: m.Quote | None = None) -> Proposal:
+    return Proposal(
+        strategy="one",
+        instrument=listed().instrument,
+        side=Side.BUY,
+        qty_lots=lots,
+        order_type="MARKET",
+        price_ticks=price,
+        increase_lots=lots,
+        value_atoms=value * ATOMS,
+        closes_atoms=0,
+        amount_atoms=0,
+        decided_ns=NOW_NS,
+        now_ns=NOW_NS,
+        quote=book,
+        equity_atoms=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (made(), None),
+        (made(lots=1, price=1, value=0, book=quote()), None),
+        (made(price=0), None),  # a market order without a book: another rule says so
+        (made(lots=0), "quantity of 0 lots is not valid"),
+        (made(lots=-1), "quantity of -1 lots is not valid"),
+        (made(price=0, book=quote()), "price of 0 ticks is not valid"),
+        (made(price=-1), "price of -1 ticks is not valid"),
+        (made(value=-1), "value -1 is not valid"),
+    ],
+)
+def test_C1_an_order_is_well_formed(order: Proposal, words: str | None) -> None:
+    denial = well_formed(risk_gate(), order)
+    assert denial == (None if words is None else (D.INVALID_INTENT, words))
+
+
+# --- exits
+
+
+def test_R8_an_exit_passes_where_growth_is_far_beyond_its_bounds() -> None:
+    bounds = {
+        "max_leverage_bps": 1,
+        "liquidation_distance_bps": 10_000,
+        "max_funding_ppb": 1,
+        "max_reject_bps": 1,
+        "max_orders_per_trade": 1,
+        "max_trades": 1,
+        "max_turnover_bps": 1,
+        "duplicate_ns": 60 * SECOND_NS,
+        "max_group_bps": 1,
+        "groups": {BTC: "majors"},
+        "max_open_orders_symbol": 1,
+        "max_unknown_orders": 1,
+        "max_order_bps": 1,
+        "max_net_bps": 1,
+        "max_strategy_bps": 1,
+    }
+    known = recovered(cash=10_000, held={"one": {BTC: 500}}, costs={BTC: 50_000 * ATOMS})
+    rates = (m.FundingRate(ts_ns=NOW_NS, symbol=BTC, rate_ppb=rate, due_ns=NOW_NS) for rate in (-100,))
+    gate = risk_gate(PERP, *rates, known=known, **bounds)
+    for count in range(12):
+        order = said_of(gate, signal(400 - count, strategy="one"))
+        assert isinstance(order, OrderIntent)
+        assert order.side is Side.SELL
+        say(gate, event(order, S.REJECTED, at_ns=NOW_NS), signal(500))
+        gate.pace.forgive("one", BTC)
+    growth = said_of(gate, signal(600))
+    assert not isinstance(growth, OrderIntent)
+
+
+def test_C13_a_symbol_without_a_group_has_no_group_s_bound() -> None:
+    assert is_approved(risk_gate(max_group_bps=1, groups={ETH: "majors"}), signal(10))
+    assert is_approved(risk_gate(groups={BTC: "majors"}), signal(10))
+
+
+def test_C12_an_amount_is_spent_with_its_fees_and_needs_no_more() -> None:
+    for cash, is_allowed in ((1_000, True), (999, False)):
+        gate = risk_gate(known=recovered(cash=cash), fee_headroom_bps=100, **WIDE)
+        assert is_approved(gate, signal(9, amount_atoms=1_000 * ATOMS)) is is_allowed
 
 
 # --- prices

@@ -19,7 +19,8 @@ from bot.core.book import Applied, Book
 from bot.errors import ConnectionLost
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.codec import decode_frame, subscribe_text, unsubscribe_text
-from bot.exchange.poloniex.market_data import BOOK, MarketData
+from bot.exchange.poloniex.dialects import BOOK
+from bot.exchange.poloniex.market_data import MarketData
 from bot.exchange.poloniex.private_codec import decode_futures_public
 from bot.exchange.poloniex.private_wire import FuturesBookFrame
 from bot.exchange.simulated.events import Level, MarketEvent, MarketSource

@@ -20,9 +20,9 @@ from bot.exchange.poloniex import private_wire as pw
 from bot.exchange.poloniex import spot_wire as sw
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.codec import PING, decode_frame, subscribe_text, unsubscribe_text
+from bot.exchange.poloniex.dialects import BOOK
 from bot.exchange.poloniex.futures_wire import Contracts
 from bot.exchange.poloniex.limits import RateLimits
-from bot.exchange.poloniex.market_data import BOOK
 from bot.exchange.poloniex.outcome import Accepted, Outcome
 from bot.exchange.poloniex.private_codec import (
     auth_text,
