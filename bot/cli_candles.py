@@ -187,8 +187,9 @@ async def _download(
     from bot.exchange.transport import open_http
 
     agent = f"poloniex-bot/{__version__}"
-    timeouts = {"connect_timeout_s": TIMEOUT_S, "request_timeout_s": TIMEOUT_S}
-    async with open_http(arguments.url, user_agent=agent, **timeouts) as http:
+    async with open_http(
+        arguments.url, connect_timeout_s=TIMEOUT_S, request_timeout_s=TIMEOUT_S, user_agent=agent
+    ) as http:
         fetch, now_ms = await _fetcher(http, arguments.symbol, interval)
         return await fill_file(fetch, file, _span(arguments, timeframe_ms, now_ms), line.update)
 

@@ -55,6 +55,26 @@ def test_an_order_advances_by_the_table(state: OrderState, reported: OrderState,
     assert advance(state, reported) is after
 
 
+ENDED = {S.FILLED, S.CANCELED, S.PARTIALLY_CANCELED, S.EXPIRED, S.ABANDONED}
+UNDER_WAY = {S.NEW, S.PARTIALLY_FILLED, S.PENDING_CANCEL}
+
+
+@pytest.mark.parametrize(
+    ("state", "others"),
+    [
+        (S.SUBMITTED, UNDER_WAY | ENDED | {S.UNKNOWN, S.REJECTED, S.FAILED}),
+        (S.UNKNOWN, UNDER_WAY | ENDED | {S.REJECTED, S.FAILED, S.NEVER_ACCEPTED}),
+        (S.NEW, ENDED | {S.PARTIALLY_FILLED, S.PENDING_CANCEL}),
+        (S.PARTIALLY_FILLED, ENDED | {S.PENDING_CANCEL}),
+        (S.PENDING_CANCEL, ENDED | {S.PARTIALLY_FILLED}),
+    ],
+)
+def test_the_states_that_an_order_may_become_are_these_and_no_others(
+    state: OrderState, others: set[OrderState]
+) -> None:
+    assert {after for reported in OrderState if (after := advance(state, reported)) is not state} == others
+
+
 def test_nothing_follows_an_end() -> None:
     assert not FINAL & set(FOLLOWS)
     for end, reported in product(FINAL, OrderState):
