@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import types
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -50,20 +52,19 @@ class Scale:
 
     def __init__(self) -> None:
         self.counts: list[int] = []
-        self._others = held()
-        """What hangs from tests that ran in this process before."""
 
     def on_second(self, world: World, at_s: float) -> None:
         if at_s % STEP_S == STEP_S - 1:
-            self.counts.append(held() - self._others)
+            self.counts.append(held())
 
     def on_end(self, world: World) -> None: ...
 
 
-def growth(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Return by which factor what the bot holds grows from the first step to the last."""
-    monkeypatch.setattr(market_data, "TRADE_IDS_KEPT", 50)
-    monkeypatch.setattr(market_data, "PRICES_KEPT", 50)
+def growth(is_hoarding: bool) -> float:
+    """Return by which factor what the bot holds grows from the first step to the last; patches this process."""
+    market_data.TRADE_IDS_KEPT = market_data.PRICES_KEPT = 50
+    if is_hoarding:
+        hoard()
     manners: tuple[tuple[str, Manner], ...] = (("BTC_USDT", "guarded"), ("BTC_USDT_PERP", "touch"))
     session = Scenario(
         seed=3,
@@ -84,11 +85,8 @@ def growth(monkeypatch: pytest.MonkeyPatch) -> float:
     return scale.counts[-1] / scale.counts[0]
 
 
-def test_F94_what_the_bot_holds_does_not_grow_over_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert growth(monkeypatch) < GROWTH_MAX
-
-
-def test_a_bot_that_forgets_nothing_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def hoard() -> None:
+    """Make the bookkeeper keep every message."""
     honest, heard = Bookkeeper.handle, list[m.AnyMessage]()
 
     def hoarding(keeper: Bookkeeper, message: m.AnyMessage) -> Iterable[m.AnyMessage]:
@@ -96,5 +94,18 @@ def test_a_bot_that_forgets_nothing_would_be_noticed(monkeypatch: pytest.MonkeyP
         vars(keeper)["heard"] = heard
         return honest(keeper, message)
 
-    monkeypatch.setattr(Bookkeeper, "handle", hoarding)
-    assert growth(monkeypatch) > GROWTH_MAX
+    pytest.MonkeyPatch().setattr(Bookkeeper, "handle", hoarding)
+
+
+def growth_in_a_fresh_process(is_hoarding: bool) -> float:
+    """Return ``growth`` where no other test has left anything."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(growth, is_hoarding).result()
+
+
+def test_F94_what_the_bot_holds_does_not_grow_over_hours() -> None:
+    assert growth_in_a_fresh_process(is_hoarding=False) < GROWTH_MAX
+
+
+def test_a_bot_that_forgets_nothing_would_be_noticed() -> None:
+    assert growth_in_a_fresh_process(is_hoarding=True) > GROWTH_MAX
