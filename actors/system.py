@@ -99,6 +99,7 @@ async def run_daemon(plan: Plan, on_ready: Callable[[Hello], None]) -> Result:
             journal, records = await _open_journal(stack, path, portal, plan, venue)
             check_account(path, records, plan.account(venue.kind))
             daemon = _Daemon(plan, venue, journal, records, end, lever)
+            del records  # half a gigabyte for a million
             await daemon.run(on_ready)
             nursery.cancel_scope.cancel()
             if plan.live is not None:

@@ -28,6 +28,8 @@ HEAL_S: Final = 900.0
 SECONDS_MAX: Final = 366 * DAY_S
 SEEDS_MAX: Final = 1_000_000
 FAMILIES: Final = ("net", "exchange", "clock", "disk", "crash")
+UPDATE_S_MIN: Final = 0.1
+UPDATE_S_MAX: Final = 60.0
 SHOWN: Final = 20
 """Breaks that are printed, of all seeds."""
 
@@ -46,6 +48,9 @@ def add_simulate(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> 
     )
     parser.add_argument(
         "--faults", default=",".join(FAMILIES), metavar="LIST", help=f"out of {','.join(FAMILIES)}; or none (all)"
+    )
+    parser.add_argument(
+        "--update", type=float, metavar="SECONDS", help="mean time between two moments of a market (drawn: 0.5, 1 or 2)"
     )
     parser.add_argument("--strategy", default="", metavar="NAME|FILE", help="what trades (a swarm that trades often)")
     parser.add_argument(
@@ -99,6 +104,8 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise SettingsError(f"--days, --hours: {seconds:g} seconds must be more than 0 and at most {SECONDS_MAX:g}")
     if not 0 < arguments.heal <= DAY_S:
         raise SettingsError(f"--heal {arguments.heal:g}: must be more than 0 and at most {DAY_S:g}")
+    if arguments.update is not None and not UPDATE_S_MIN <= arguments.update <= UPDATE_S_MAX:
+        raise SettingsError(f"--update {arguments.update:g}: must be {UPDATE_S_MIN:g} to {UPDATE_S_MAX:g} seconds")
     return Wish(
         seconds=seconds,
         heal_s=arguments.heal,
@@ -107,6 +114,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         families=_families(arguments.faults),
         strategy=arguments.strategy,
         sets=tuple(arguments.set),
+        update_s=arguments.update,
     )
 
 

@@ -107,6 +107,7 @@ def test_a_broken_promise_is_said_shrunk_and_can_be_seen_again(
         (["--days", "1000"], "must be more than 0 and at most"),
         (["--faults", "net,weather"], "--faults net,weather: 'weather' is none of net, exchange, clock, disk, crash"),
         (["--heal", "0"], "--heal 0: must be more than 0"),
+        (["--update", "0"], "--update 0: must be 0.1 to 60 seconds"),
         (["--strategy", "crosover"], "--strategy crosover: is none of"),
         (["--set", "risk.collar_pct=200"], "risk.collar_pct"),
         (["--replay", "nowhere.json"], "nowhere.json: cannot be read"),
