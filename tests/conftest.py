@@ -11,6 +11,27 @@ from hypothesis import HealthCheck, Phase, settings
 from bot.core import jit
 from tests.support.cli import RECORDINGS, Bench
 
+LONGEST = (
+    "tests/test_readme.py",
+    "tests/simulation/test_seeds.py",
+    "tests/simulation/test_parity.py",
+    "tests/simulation/test_crashes.py",
+    "tests/test_cli_research.py",
+    "tests/actors/test_live_daemon.py",
+    "tests/simulation/test_live_crashes.py",
+    "tests/actors/test_daemon.py",
+    "tests/simulation/test_planted.py",
+    "tests/exchange/simulated/test_faults_live.py",
+)
+"""Begun first, so that at the end no worker waits for another's file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; pytest-xdist hands out files in this order (`--no-loadscope-reorder`)."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
 settings.register_profile("bot", deadline=None)  # the first example of a test may compile kernels
 # For docs/mutation.md: the same few examples for every mutant, no search for the smallest that fails, and nothing that
 # fails because the machine is slow.

@@ -114,6 +114,7 @@ def test_the_first_command_trades_on_paper_within_three_minutes(
     assert "paper trading on" in out
 
 
+@pytest.mark.skipif("IS_RUN_BY_README" in os.environ, reason="this whole run is that command, in a fresh clone")
 @pytest.mark.timeout(600)
 def test_the_test_command_runs_the_tests(
     clone: Path, place: dict[str, str], shell: list[subprocess.Popen[str]]

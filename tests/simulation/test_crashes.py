@@ -27,7 +27,7 @@ from bot.storage.base import Record
 from bot.storage.sqlite import read_sqlite_journal
 from tests.support.cli import Bench
 
-KILLS = 56
+KILLS = 40
 WORKERS = 2
 MARKET_MINUTES = 5
 START_NS = 1_767_225_600 * 10**9
