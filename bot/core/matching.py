@@ -544,6 +544,8 @@ class PaperExchange:
                 left -= passed
                 if order.ahead_lots is not None:
                     order.ahead_lots -= passed
+            else:
+                order.ahead_lots = 0  # a trade beyond its price: all before it is gone
             qty = min(left, self._fillable_lots(order))
             if qty:
                 left -= qty

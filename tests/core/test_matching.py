@@ -243,6 +243,12 @@ def test_a_trade_through_our_price_fills_at_our_price() -> None:
     assert taken(say(resting(5), trade(98, 3))) == [(99, 3)]
 
 
+def test_an_order_that_a_trade_went_beyond_is_first_from_then_on() -> None:
+    exchange = resting(5, displayed=10)
+    assert taken(say(exchange, trade(98, 3))) == [(99, 3)]
+    assert taken(say(exchange, trade(99, 2))) == [(99, 2)]
+
+
 @pytest.mark.parametrize("missed", [trade(100, 50), trade(99, 50, Side.BUY), trade(99, 50, symbol=ETH)])
 def test_a_trade_elsewhere_fills_nothing(missed: m.TradeTick) -> None:
     assert say(resting(), missed) == []

@@ -431,6 +431,8 @@ def _on_trade(cursor: Ints, orders: Ints2, log: Ints2, now_ns: int, taker: int, 
             left -= passed
             orders[k, AHEAD] -= passed
             orders[k, TRADED] += lots
+        else:
+            orders[k, AHEAD] = 0  # a trade beyond its price: all before it is gone
         quantity = min(left, orders[k, LEAVES])
         if quantity > 0:
             left -= quantity
