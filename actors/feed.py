@@ -222,6 +222,8 @@ class Feed:
             for each in changed:
                 if not each.is_open:
                     log.warning("%s is not traded now: the exchange has paused or delisted it", each.symbol)
+                elif each.is_post_only:
+                    log.warning("%s is in post-only mode: the exchange takes maker orders only", each.symbol)
             self._say(data.list_instruments(changed, self._clock.now_ns()))
             known = listed
 

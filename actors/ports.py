@@ -20,3 +20,5 @@ class Ports:
     network: Network = INTERNET
     rng: Callable[[], float] = random.random
     """Returns a number in [0, 1); it spreads waiting times, and decides nothing else."""
+    stopwatch_s: Callable[[], float] | None = None
+    """Returns seconds that pass while code runs, and never go back; None: nobody is timed."""

@@ -259,7 +259,13 @@ class _Daemon:
                 for_ns=plan.for_ns,
                 credentials=plan.live.credentials if plan.live is not None else None,
             ),
-            Ports(journal=journal, clock=clock, network=self._network),
+            Ports(
+                journal=journal,
+                clock=clock,
+                network=self._network,
+                # In lockstep a run depends on its input alone.
+                stopwatch_s=None if plan.is_lockstep else time.monotonic,
+            ),
             records,
             end=end,
             on_written=self._on_written,

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 import trio
 
+from actors.budget import TimedHost
 from actors.feed import Feed, Market
 from actors.kill import Access, send_cancels
 from actors.live import LiveAccess, disarm, run_live
@@ -30,7 +31,7 @@ from bot.config import Settings
 from bot.control.view import FeedStatus, together
 from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
-from bot.core.flow import TIME_IS_OVER, Stage, closing
+from bot.core.flow import TIME_IS_OVER, Machine, Stage, closing
 from bot.core.instrument import Instrument
 from bot.core.risk.selftest import self_test
 from bot.errors import ClockSkew, ExchangeError, SelfTestFailed
@@ -361,7 +362,7 @@ class Trader:
             self.commits,
         )
         machines = self.machines.by_stage
-        nursery.start_soon(run_stage, mailboxes[Stage.STRATEGY], machines[Stage.STRATEGY], self.office)
+        nursery.start_soon(run_stage, mailboxes[Stage.STRATEGY], self._strategies(), self.office)
         if self._live is None:
             nursery.start_soon(run_stage, mailboxes[Stage.RISK_GATE], machines[Stage.RISK_GATE], self.office)
             nursery.start_soon(run_stage, mailboxes[Stage.EXECUTOR], machines[Stage.EXECUTOR], self.office)
@@ -369,6 +370,14 @@ class Trader:
             nursery.start_soon(run_live_gate, mailboxes[Stage.RISK_GATE], machines[Stage.RISK_GATE], self.office)
             nursery.start_soon(self._run_live, self._live)
         nursery.start_soon(self._run_answers)
+
+    def _strategies(self) -> Machine:
+        """Return the machine of the strategies, timed where time passes while they work."""
+        host, stopwatch_s = self.machines.host, self.ports.stopwatch_s
+        budget_ms = self.terms.settings.risk.strategy_budget_ms
+        if stopwatch_s is None or not budget_ms:
+            return host
+        return TimedHost(host, budget_ms, stopwatch_s)
 
     async def _run_live(self, access: LiveAccess) -> None:
         await run_live(

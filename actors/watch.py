@@ -1,4 +1,4 @@
-"""Watches the process that the bot lives in: the loop, the clock, the queues, the disk, the kill file.
+"""Watches the process that the bot lives in: the loop, the clock, the queues, memory, the disk, the kill file.
 
 What is not well is said to the risk gate, whose breakers decide what follows. Only a loop that stood still for too long
 ends the process at once: whatever it knows is old.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +38,9 @@ STALL_S_MAX: Final = 10.0
 QUEUE_MAX: Final = FACTS_MAX * 4 // 5
 KILL_FILE_EVERY_S: Final = 1.0
 DISK_EVERY_S: Final = 10.0
+MEMORY_EVERY_S: Final = 10.0
+MEMORY_PCT: Final = 80
+"""More than this part of `live.memory_max_mib` is a trouble: there is time yet to look before the system ends us."""
 MIB: Final = 2**20
 DISK_AT_START: Final = 1024 * MIB
 DISK_LOW: Final = 512 * MIB
@@ -47,6 +52,16 @@ def free_bytes(path: Path) -> int:
     """Return how much we may still write beside `path`."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def resident_bytes() -> int:
+    """Return how much memory we hold; where the system does not say, the most that we ever held."""
+    try:
+        pages = Path("/proc/self/statm").read_bytes().split()[1]
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_disk(state_dir: Path) -> None:
@@ -78,7 +93,7 @@ class Lever:
 
 
 class Watch:
-    """Tells the gate of one trader how its process is. `wall_s` and `free` are replaced in tests."""
+    """Tells the gate of one trader how its process is. `wall_s`, `free` and `resident` are replaced in tests."""
 
     def __init__(
         self,
@@ -89,6 +104,7 @@ class Watch:
         *,
         wall_s: Callable[[], float] = time.time,
         free: Callable[[Path], int] = free_bytes,
+        resident: Callable[[], int] = resident_bytes,
     ) -> None:
         self._trader = trader
         self._state_dir = state_dir
@@ -96,18 +112,24 @@ class Watch:
         self._give_up_sockets = give_up_sockets
         self._wall_s = wall_s
         self._free = free
+        self._resident = resident
+        self._memory_max_mib = trader.terms.settings.live.memory_max_mib
         self._begun = trio.Event()
         """Before the session has begun nobody listens."""
         self._said: dict[Condition, tuple[bool, RiskState]] = {}
         self._lags_s: deque[float] = deque(maxlen=LAGS_MAX)
         self._disk = "", RiskState.REDUCE_ONLY
         """What is wrong with the disk, and how bad that is."""
+        self._memory = ""
+        """What is wrong with our memory."""
 
     async def run(self) -> None:
         """Watch everything, for ever. Raises Stalled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_loop)
             nursery.start_soon(self._watch_disk)
+            if self._memory_max_mib:
+                nursery.start_soon(self._watch_memory)
             nursery.start_soon(self.watch_levers)
 
     def begin(self) -> None:
@@ -162,7 +184,7 @@ class Watch:
             trouble = f"{depth} messages wait for {name}, more than {QUEUE_MAX}"
         elif len(self._lags_s) == LAGS_MAX and now_s - self._lags_s[0] <= LAG_WINDOW_S:
             trouble = f"the event loop was late by more than {LAG_S_MAX:g} s, {LAGS_MAX} times in {LAG_WINDOW_S:g} s"
-        self._say(Condition.LOAD, trouble)
+        self._say(Condition.LOAD, trouble or self._memory)
 
     def _judge_journal(self, now_s: float) -> None:
         took_s = self._trader.commits.running_s(now_s)
@@ -170,6 +192,14 @@ class Watch:
             self._say(Condition.JOURNAL, f"a commit takes longer than {COMMIT_S_MAX:g} s")
         elif took_s == 0:
             self._say(Condition.JOURNAL, *self._disk)
+
+    async def _watch_memory(self) -> None:
+        while True:
+            held, most_mib = self._resident(), self._memory_max_mib
+            is_much = held * 100 > most_mib * MIB * MEMORY_PCT
+            trouble = f"{held // MIB} MiB of memory held, more than {MEMORY_PCT} % of memory_max_mib {most_mib}"
+            self._memory = trouble if is_much else ""
+            await trio.sleep(MEMORY_EVERY_S)
 
     # --- files
 

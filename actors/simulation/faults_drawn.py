@@ -220,7 +220,9 @@ EXCHANGE: Final[Mapping[str, Draw]] = {
     "fill_during_cancel": _fill_during_cancel,
 }
 CLOCK: Final[Mapping[str, Draw]] = {"clock_skew": _clock_skew}
-assert {*NET, *EXCHANGE, *CLOCK} == set(f.KINDS)
+NOT_DRAWN: Final = frozenset({"post_only"})
+"""A bot that was told of the mode believes in it until it looks again at what is listed: longer than a run may heal."""
+assert {*NET, *EXCHANGE, *CLOCK, *NOT_DRAWN} == set(f.KINDS)
 
 NET_OUTAGES: Final[Mapping[str, DrawOutage]] = {
     "lost_packet": _lost_packet,

@@ -181,6 +181,7 @@ class LiveSettings(_Section, frozen=True, kw_only=True):
     resting_orders: Literal["cancel", "keep"]
     dead_man_s: DeadManSeconds
     restarts_max: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    memory_max_mib: Annotated[int, msgspec.Meta(ge=0, le=1_048_576)]
     flatten_collar_pct: Annotated[Decimal, Bound(gt=0, le=20)]
     flatten_rounds: Annotated[int, msgspec.Meta(ge=1, le=100)]
 
@@ -250,6 +251,7 @@ class RiskSettings(_Section, frozen=True, kw_only=True):
     max_open_orders_symbol: Annotated[int, msgspec.Meta(ge=0, le=200)]
     max_unknown_orders: Annotated[int, msgspec.Meta(ge=0, le=10)]
     max_repeats: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    strategy_budget_ms: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
     max_orders_per_trade: Annotated[int, msgspec.Meta(ge=0, le=1000)]
     max_reject_pct: Share
     max_trades_per_day: Annotated[int, msgspec.Meta(ge=0, le=100_000)]

@@ -50,7 +50,7 @@ ROUTES: Final[dict[Stage, dict[type, tuple[Stage, ...]]]] = {
         m.MarkPrice: (_R, _P, _E),
         m.FundingRate: (_R, _E),
     },
-    _S: {m.Signal: (_R,)},
+    _S: {m.Signal: (_R,), m.HealthReported: (_R,)},
     _R: dict.fromkeys(
         (
             m.OrderApproved,

@@ -77,7 +77,7 @@ def decimal_of(value: int, scale: int) -> Decimal:
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
-    """One market: its name, its coins, its steps and its minimums."""
+    """One market: its name, its coins, its steps, its bounds and its mode. A largest of 0 bounds nothing."""
 
     symbol: str
     base: str
@@ -89,10 +89,19 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     qty_lots_min: int
     notional_atoms_min: int
     is_open: bool = True
+    """Whether orders are taken at all; in post-only mode they are."""
     is_perp: bool = False
     """A linear perpetual: positions may be short, and their profit is paid in quote."""
     quote_fee_ppm: int = 0
     """Above 0 the fees of a spot market are taken in quote on top, at most this much; else out of what is received."""
+    is_post_only: bool = False
+    """Only orders that cannot take are taken: `LIMIT_MAKER`."""
+    limit_lots_max: int = 0
+    """Most lots of an order with a limit price."""
+    market_lots_max: int = 0
+    """Most lots of an order at the market, or of a stop, which becomes one."""
+    notional_atoms_max: int = 0
+    """Most that an order with a limit price may be worth, or an order for an amount may spend."""
 
     @property
     def is_fee_in_quote(self) -> bool:
@@ -125,6 +134,14 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     def quantity(self, lots: int) -> Decimal:
         """Return a quantity in base currency."""
         return decimal_of(lots, self.quantity_scale)
+
+    def lots_max(self, price_ticks: int | None) -> int | None:
+        """Return the most lots of one order with a limit price, or with None of one at the market; None: no bound."""
+        bounds = [self.market_lots_max if price_ticks is None else self.limit_lots_max]
+        if price_ticks and self.notional_atoms_max:
+            # A market whose bound buys no lot takes no order: one lot is as far as we can go.
+            bounds.append(max(self.notional_atoms_max // self.notional_atoms(price_ticks, 1), 1))
+        return min((bound for bound in bounds if bound), default=None)
 
     @property
     def base_atoms_per_lot(self) -> int:

@@ -33,6 +33,8 @@ from bot.core.paper_perps import MarginTerms, PaperPerps
 _NO_MONEY: Final = "21721 available balance too low"
 _QTY_MIN: Final = "21330 quantity below minQuantity"
 _NOTIONAL_MIN: Final = "21322 amount below minAmount"
+_OVER_LIMIT: Final = "21360 size over limit"
+_POST_ONLY: Final = "21341 post-only mode"
 _FROZEN: Final = "10041 symbol frozen"
 _WOULD_TAKE: Final = "post-only order would take"
 _NO_DEPTH: Final = "no more visible depth within the price"
@@ -348,10 +350,14 @@ class PaperExchange:
         notional = intent.amount_atoms or instrument.notional_atoms(price_ticks, intent.qty_lots)
         if not instrument.is_open:
             return _FROZEN
+        if instrument.is_post_only and intent.order_type != "LIMIT_MAKER":
+            return _POST_ONLY
         if intent.qty_lots < instrument.qty_lots_min:
             return _QTY_MIN
         if price_ticks and notional < instrument.notional_atoms_min:
             return _NOTIONAL_MIN
+        if _is_over_limit(intent, instrument):
+            return _OVER_LIMIT
         if instrument.is_perp or intent.order_type == "STOP":
             return None
         if intent.side is Side.BUY:
@@ -600,6 +606,14 @@ class PaperExchange:
             filled_lots=order.filled_lots,
             reason=reason,
         )
+
+
+def _is_over_limit(intent: OrderIntent, instrument: Instrument) -> bool:
+    """Return whether an order is larger than the exchange takes, by its quantity, its value or its amount."""
+    if intent.amount_atoms:
+        return 0 < instrument.notional_atoms_max < intent.amount_atoms
+    bound = instrument.lots_max(intent.price_ticks)
+    return bound is not None and intent.qty_lots > bound
 
 
 def _reaches(intent: OrderIntent, price_ticks: int) -> bool:

@@ -163,10 +163,12 @@ class DenyReason(StrEnum):
     ACCOUNT_STALE = "ACCOUNT_STALE"
     ACCOUNT_MODE = "ACCOUNT_MODE"
     NOT_LISTED = "NOT_LISTED"
+    SYMBOL_MODE = "SYMBOL_MODE"
     MARKET_DATA_STALE = "MARKET_DATA_STALE"
     INTENT_EXPIRED = "INTENT_EXPIRED"
     MIN_QTY = "MIN_QTY"
     MIN_NOTIONAL = "MIN_NOTIONAL"
+    MAX_QTY = "MAX_QTY"
     PRICE_COLLAR = "PRICE_COLLAR"
     DEPTH = "DEPTH"
     SLIPPAGE = "SLIPPAGE"
@@ -425,6 +427,8 @@ class Condition(StrEnum):
     """Leverage, margin mode or position mode is not what the settings say."""
     KILL = "kill"
     """A signal, the kill file, or the kill key."""
+    STRATEGY_SLOW = "strategy_slow"
+    """A strategy took too long for a bar, again and again: all others wait for it."""
 
 
 class HealthReported(Message, frozen=True, kw_only=True):

@@ -89,6 +89,9 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
     """Of a stop order: a sell triggers at or below it, a buy at or above."""
     is_reduce_only: bool = False
     """Never opens a position or turns it round: the exchange cuts it to what is held."""
+    is_netted: bool = False
+    """Another strategy holds the other side of this perpetual, and the exchange knows only the sum: it is not asked to
+    cut what reduces one strategy's position, because it would cut it to the sum."""
     reserved_atoms: int
     """The worst case, in quote atoms, of what makes a position larger: the price of a spot buy, or the value of a
     perpetual's increase. 0 on an order that only reduces."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from bot.core import messages as m
 from bot.core.durations import duration_ns
@@ -12,6 +13,13 @@ from bot.strategies import AnyStrategySettings, make_strategy
 from bot.strategies.advice import Definition
 from bot.strategies.base import Strategy
 from bot.strategies.seats import AdviserSeat, Known, Purse, Seat, ShareSeat
+
+
+class Turn(NamedTuple):
+    """What one strategy made of a bar."""
+
+    strategy: str
+    wish: m.Signal | None = None
 
 
 class StrategyHost:
@@ -65,12 +73,9 @@ class StrategyHost:
         """Return the positions wanted: a signal with each bar and opinion, and one after a fill that changed a wish."""
         match message:
             case m.Bar():
-                if not message.is_history:
-                    self.purse.closes[message.symbol] = message.close_ticks
-                self.hear(message)
-                for seat in self.watched.get((message.symbol, message.timeframe_ns), ()):
-                    if seat.take(message):
-                        yield seat.signal(message.ts_ns, message.close_ticks)
+                for _, wish in self.turns(message):
+                    if wish is not None:
+                        yield wish
             case m.InstrumentListed():
                 self._list(message.instrument)
             case m.FillBooked():
@@ -97,6 +102,17 @@ class StrategyHost:
                 self._recover(message)
             case _:
                 raise AssertionError(f"not routed to the strategies: {message!r}")
+
+    def turns(self, bar: m.Bar) -> Iterator[Turn]:
+        """Let those who watch a bar look at it, one after the other as turns are asked for: what is timed is theirs."""
+        if not bar.is_history:
+            self.purse.closes[bar.symbol] = bar.close_ticks
+        key = bar.symbol, bar.timeframe_ns
+        for seat in self._hearing.get(key, ()):
+            seat.hear(bar)
+            yield Turn(seat.name)
+        for seat in self.watched.get(key, ()):
+            yield Turn(seat.name, seat.signal(bar.ts_ns, bar.close_ticks) if seat.take(bar) else None)
 
     @property
     def is_hearing(self) -> bool:

@@ -379,6 +379,26 @@ async def test_F42_a_market_that_is_paused_is_said_without_a_new_connection(monk
         assert fixture.exchange.connections == 1
 
 
+async def test_C21_post_only_mode_is_heard_with_the_next_listing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(actors.feed, "RELIST_S", 0.05)
+    caplog.set_level(logging.WARNING)
+    async with running(well) as fixture:
+        await fixture.wait_depths(5)
+        listed = await fixture.feed._client.instruments()
+        modes = {symbol: msgspec.structs.replace(each, is_post_only=True) for symbol, each in listed.items()}
+
+        async def instruments() -> dict[str, Instrument]:
+            return modes
+
+        monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
+        while not any(isinstance(each, m.InstrumentListed) and each.instrument.is_post_only for each in fixture.said()):
+            await trio.sleep(0.01)
+        assert fixture.exchange.connections == 1
+    assert f"{SYMBOL} is in post-only mode: the exchange takes maker orders only" in caplog.text
+
+
 async def test_F113_a_market_that_is_delisted_is_closed_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

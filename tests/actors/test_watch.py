@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from actors.clock import WallClock
 from actors.ports import Ports
 from actors.resets import Resets
 from actors.trader import Terms, Trader
-from actors.watch import DISK_AT_START, DISK_FULL, DISK_LOW, Lever, Watch, check_disk
+from actors.watch import DISK_AT_START, DISK_FULL, DISK_LOW, MIB, Lever, Watch, check_disk, resident_bytes
 from bot.config import load_settings
 from bot.control.killfile import write_kill_file
 from bot.core import messages as m
@@ -32,8 +33,8 @@ LOAD, JOURNAL, KILL = Condition.LOAD, Condition.JOURNAL, Condition.KILL
 class Bench:
     """A watch, the trader that it looks at, and everything around them in our hands."""
 
-    def __init__(self, state_dir: Path) -> None:
-        terms = Terms(settings=load_settings([], {}, []), account="a", symbols=(), rest_url="", ws_url="")
+    def __init__(self, state_dir: Path, *sets: str) -> None:
+        terms = Terms(settings=load_settings([], {}, sets), account="a", symbols=(), rest_url="", ws_url="")
         self.trader = Trader(terms, Ports(MemoryJournal(), WallClock()), [])
         self.said: list[tuple[Condition, bool, RiskState]] = []
         self.details: list[str] = []
@@ -41,6 +42,7 @@ class Bench:
         self.given_up: list[str] = []
         self.lever = Lever()
         self.free = DISK_LOW
+        self.resident = MIB
         self.wall_jump_s = 0.0
         self.state_dir = state_dir
         self.watch = Watch(
@@ -50,6 +52,7 @@ class Bench:
             self.given_up.append,
             wall_s=lambda: 1e9 + trio.current_time() + self.wall_jump_s,
             free=lambda _: self.free,
+            resident=lambda: self.resident,
         )
 
     def _hear(self, message: m.AnyMessage) -> None:
@@ -59,8 +62,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def watching_over(state_dir: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(state_dir)
+async def watching_over(state_dir: Path, *sets: str) -> AsyncGenerator[Bench]:
+    bench = Bench(state_dir, *sets)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.watch.run)
         bench.watch.begin()
@@ -126,6 +129,50 @@ async def test_F92_a_mailbox_that_fills_up_is_a_trouble(
         await trio.sleep(1)
     assert bench.said == [(LOAD, False, RiskState.REDUCE_ONLY)]
     assert "persistence" in bench.details[0]
+
+
+async def test_B12_memory_above_four_fifths_of_its_cap_is_a_trouble_until_it_is_not(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with watching_over(tmp_path, "live.memory_max_mib=1000") as bench:
+        bench.resident = 800 * MIB
+        await trio.sleep(60)
+        assert bench.said == []
+        bench.resident += 1
+        await trio.sleep(60)
+        assert bench.said == [(LOAD, False, RiskState.REDUCE_ONLY)]
+        assert bench.details == ["800 MiB of memory held, more than 80 % of memory_max_mib 1000"]
+        bench.resident -= 1
+        await trio.sleep(11)
+    assert bench.said[1:] == [(LOAD, True, RiskState.REDUCE_ONLY)]
+
+
+async def test_B12_without_a_cap_memory_is_nobody_s_trouble(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with watching_over(tmp_path, "live.memory_max_mib=0") as bench:
+        bench.resident = 10**15
+        await trio.sleep(60)
+    assert bench.said == []
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "freebsd"])
+def test_B12_what_we_hold_is_measured_in_bytes(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter holds some megabytes, and never a terabyte; elsewhere the peak is what the system tells."""
+    held = resident_bytes()
+    if system != "linux":
+        peak = held if system == "darwin" else held // 1024
+
+        def usage(who: int) -> SimpleNamespace:
+            return SimpleNamespace(ru_maxrss=peak)
+
+        monkeypatch.setattr(Path, "read_bytes", no_such_file)
+        monkeypatch.setattr(watching.sys, "platform", system)
+        monkeypatch.setattr(watching.resource, "getrusage", usage)
+    assert 4 * MIB < resident_bytes() < MIB * MIB
+    assert abs(resident_bytes() - held) < 64 * MIB
+
+
+def no_such_file(path: Path) -> bytes:
+    raise FileNotFoundError(path)
 
 
 async def test_F85_a_slow_commit_is_said_while_it_runs(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -12,6 +12,7 @@ from bot.core.instrument import ATOMS, Side
 from bot.core.messages import SECOND_NS, Condition, RiskState
 from bot.core.risk.bounds import BreakerBounds
 from bot.core.risk.breakers import HOUR_NS, Breakers
+from bot.core.risk.rate import DAY_NS
 from tests.core.test_breakers import STRICT, Bench
 from tests.support.builders import BTC, ETH, NOW_NS, instrument, limits, liquidated, recovered
 
@@ -226,6 +227,37 @@ def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch() -> None:
     assert bench.resume() == [(NORMAL, "liquidation", f"symbol:{BTC}")]
 
 
+def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch_from_its_name() -> None:
+    bench = Bench()
+    for symbol in (BTC, ETH):
+        list(bench.breakers.watch_liquidation(bench.now_ns, symbol, 1_000))
+    bench.tick(0)
+    list(bench.breakers.watch_liquidation(bench.now_ns, ETH, 5_000))
+    assert bench.rearm(f"liquidation@symbol:{ETH}") == ""
+    assert bench.closed == [f"liquidation@symbol:{BTC}"]
+
+
+def test_resume_keeps_a_loss_of_which_no_number_is_known() -> None:
+    bench = Bench(known=recovered(latches=(changed("daily_loss", "", HALT),)))
+    assert bench.resume() == []
+    assert bench.closed == ["daily_loss"]
+
+
+def test_B2_a_drawdown_stands_after_a_restart_whether_a_price_is_known_or_not() -> None:
+    marked = m.EquityMarked(
+        ts_ns=NOW_NS,
+        equity_atoms=9_000 * ATOMS,
+        peak_atoms=10_000 * ATOMS,
+        day=NOW_NS // DAY_NS,
+        day_start_atoms=9_000 * ATOMS,
+    )
+    bench = Bench(BreakerBounds(), known=recovered(latches=(changed("drawdown", ""),), equity=marked))
+    assert bench.resume() == []
+    assert bench.closed == ["drawdown"]
+    bench.worth(9_000)
+    assert bench.closed == ["drawdown"]
+
+
 def test_only_a_loss_is_forgiven_when_its_latch_is_opened() -> None:
     bench = Bench(msgspec.structs.replace(STRICT, velocity_bps=0))
     bench.worth(10_000)
@@ -301,6 +333,15 @@ def test_F74_every_flow_shifts_every_baseline_and_is_marked() -> None:
     ]
 
 
+def test_money_that_comes_before_the_first_price_is_part_of_the_baselines() -> None:
+    bench = Bench()
+    assert bench.note(bench.breakers.flow(bench.now_ns, 500 * ATOMS)) == []
+    assert bench.worth(10_500) == []
+    mark = bench.marked
+    baselines = mark.peak_atoms, mark.day_start_atoms, mark.external_atoms
+    assert baselines == (10_500 * ATOMS, 10_500 * ATOMS, 500 * ATOMS)
+
+
 # --- a new baseline, a measure that begins anew
 
 
@@ -343,6 +384,38 @@ def test_B2_money_from_outside_is_no_drawdown_after_smoothing_either() -> None:
             bench.note(bench.breakers.flow(bench.now_ns, 5_000 * ATOMS))
     assert bench.closed == []
     assert bench.breakers._peak_atoms == 11_000 * ATOMS
+
+
+def test_B2_after_a_withdrawal_a_drawdown_is_seen_after_smoothing_as_before() -> None:
+    bench = Bench(BreakerBounds(drawdown_smooth_ns=5 * SECOND_NS), daily_loss_bps=10_000, daily_loss_halt_bps=10_000)
+    for seconds in range(10):
+        bench.worth(10_000, at_s=seconds)
+    bench.note(bench.breakers.flow(bench.now_ns, -5_000 * ATOMS))
+    for seconds in range(10, 20):
+        assert bench.worth(5_000, at_s=seconds) == []
+    said = [change for seconds in range(20, 30) for change in bench.worth(4_500, at_s=seconds)]
+    assert said == [(REDUCE, "drawdown", "")]
+
+
+@pytest.mark.parametrize(("high", "is_forgiven"), [(10_000, True), (10_000.01, False)])
+def test_B2_a_forgiven_drawdown_trips_again_after_a_new_peak_and_not_before(high: float, is_forgiven: bool) -> None:
+    bench = Bench(BreakerBounds(), daily_loss_bps=10_000, daily_loss_halt_bps=10_000)
+    bench.worth(10_000)
+    assert bench.worth(9_100, at_s=1) == [(REDUCE, "drawdown", "")]
+    assert bench.rearm("drawdown", 9_100) == ""
+    bench.worth(high, at_s=2)
+    assert bench.worth(9_100, at_s=3) == ([] if is_forgiven else [(REDUCE, "drawdown", "")])
+
+
+def test_an_account_with_nothing_in_it_loses_nothing() -> None:
+    assert Bench().worth(0) == []
+
+
+@pytest.mark.parametrize(("decided", "price", "trips"), [(0, 5, False), (1, 1, False), (1, 2, True)])
+def test_B17_slippage_is_measured_from_any_price_and_from_no_other(decided: int, price: int, trips: bool) -> None:
+    bench = Bench()
+    said = [change for _ in range(10) for change in bench.slip(price, decided)]
+    assert said == ([(REDUCE, "slippage", "strategy:one")] if trips else [])
 
 
 def test_B1_what_was_forgiven_yesterday_trips_today() -> None:
@@ -457,6 +530,28 @@ def test_an_opened_latch_ends_the_watch_over_its_own_trouble_only() -> None:
     assert bench.rearm(f"load@{scope}") == ""
     assert bench.wait(59) == []
     assert bench.wait(60) == [(NORMAL, "load", "")]
+
+
+def test_what_returned_has_all_its_patience_again_in_its_own_scope() -> None:
+    bench, scope = Bench(), f"symbol:{BTC}"
+    bench.tick(0)
+    bench.report(Condition.PRIVATE_STREAM, scope=scope)
+    assert bench.wait(10) == [(REDUCE, "private_stream", scope)]
+    bench.report(Condition.PRIVATE_STREAM, scope=scope, is_well=True)
+    assert bench.wait(80) == [(NORMAL, "private_stream", scope)]
+    assert bench.report(Condition.PRIVATE_STREAM, scope=scope) == []
+    assert bench.wait(89) == []
+    assert bench.wait(90) == [(REDUCE, "private_stream", scope)]
+
+
+@pytest.mark.parametrize(("step_s", "returns"), [(5, True), (6, False)])
+def test_quiet_is_counted_over_gaps_of_five_seconds_and_no_more(step_s: int, returns: bool) -> None:
+    bench = Bench()
+    bench.tick(0)
+    bench.report(Condition.LOAD)
+    bench.report(Condition.LOAD, is_well=True)
+    said = [change for seconds in range(step_s, 121, step_s) for change in bench.tick(seconds)]
+    assert said == ([(NORMAL, "load", "")] if returns else [])
 
 
 def test_a_sale_below_its_decision_is_dear_and_above_it_cheap() -> None:

@@ -249,6 +249,64 @@ def test_guards_make_way_for_a_single_lot() -> None:
     assert len(all_of(say(gate, guarded(9)), m.CancelRequested)) == 2
 
 
+def test_what_guards_no_longer_hold_back_is_not_bought_while_they_go() -> None:
+    gate = risk_gate(known=owner())
+    stop, profit = approved(say(gate, guarded()))
+    say(gate, book_fill(gate, stop, 10, 90), event(stop, S.FILLED, 10))
+    assert approved(say(gate, guarded(0, number=1))) == []  # the other guard still sells ten lots
+    assert list(gate.account.working) == [profit.client_id]
+
+
+def test_a_new_position_does_not_wait_for_the_guards_of_the_last() -> None:
+    gate = risk_gate(known=owner())
+    stop = approved(say(gate, guarded()))[0]
+    say(gate, book_fill(gate, stop, 10, 90), event(stop, S.FILLED, 10))
+    assert ordered(say(gate, signal(10, number=1))).signed_lots == 10
+
+
+def test_only_guards_make_way_and_what_sells_already_goes_on() -> None:
+    gate = risk_gate(known=owner())
+    for guard in approved(say(gate, guarded())):
+        say(gate, guarded(5), event(guard, S.CANCELED))
+    sale, *guards = [order.record.intent for order in gate.account.working.values()]
+    assert (sale.role, [guard.qty_lots for guard in guards]) == ("trade", [5, 5])
+    cancels = all_of(say(gate, guarded(2)), m.CancelRequested)
+    assert [each.client_id for each in cancels] == [guard.client_id for guard in guards]
+
+
+def test_without_a_book_guards_stay_and_nothing_is_said() -> None:
+    gate = risk_gate(known=owner())
+    say(gate, guarded(), book_lost())
+    assert say(gate, guarded(5)) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "wish"),
+    [(short(1), signal(-1, stop_ticks=120)), (owner(1), signal(1, profit_ticks=120, is_passive=True))],
+)
+def test_guards_make_way_for_a_last_lot_that_is_worth_enough_where_it_would_be_sent(
+    known: m.Recovered, wish: m.Signal
+) -> None:
+    gate = risk_gate(listed(is_perp=bool(known.costs), notional_atoms_min=100 * ATOMS), known=known)
+    assert len(approved(say(gate, wish))) == 1
+    exit_wish = msgspec.structs.replace(wish, target_lots=0, ts_ns=LATER_NS)
+    assert reasons(say(gate, exit_wish)) == {"makes way for an order that reduces"}
+
+
+def test_after_a_restart_an_order_that_closes_goes_on_after_its_first_fill() -> None:
+    sale = ordered(say(risk_gate(known=owner()), signal(0)))
+    gate = risk_gate(known=owner(orders=[record(sale)], epoch=2))
+    assert all_of(say(gate, book_fill(gate, sale, 4)), m.CancelRequested) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "wish", "side"), [(owner(), guarded(), Side.SELL), (short(), guarded(-10), Side.BUY)]
+)
+def test_the_refusal_of_a_guard_names_its_side(known: m.Recovered, wish: m.Signal, side: Side) -> None:
+    gate = risk_gate(PERP if known.costs else listed(), command("halt"), known=known)
+    assert [denial.side for denial in all_of(say(gate, wish), m.OrderDenied)] == [side, side]
+
+
 # --- scopes
 
 
@@ -262,6 +320,19 @@ def test_under_a_scope_s_reduce_only_a_turn_round_closes_and_no_more(scope: str,
     assert ordered(said).signed_lots == (10 if is_refused else 15)
     assert all_of(said, m.OrderDenied) == []
     assert gate.state_for("one", BTC) is (REDUCE if is_refused else NORMAL)
+
+
+def test_under_reduce_only_what_is_closed_by_what_works_is_not_closed_again() -> None:
+    gate = risk_gate(PERP, known=recovered(held={"one": {BTC: 10}}, costs={BTC: 1_000 * ATOMS}))
+    assert ordered(say(gate, signal(0))).signed_lots == -10
+    said = say(gate, command("reduce"), signal(-10))
+    assert approved(said) == []
+    denial = only(said, m.OrderDenied)
+    assert (denial.reason, denial.side, denial.qty_lots) == (DenyReason.REDUCE_ONLY, Side.SELL, 10)
+
+
+def test_under_reduce_only_a_short_of_one_lot_is_bought_back() -> None:
+    assert ordered(say(risk_gate(PERP, command("reduce"), known=short(1)), signal(0))).signed_lots == 1
 
 
 # --- the operator
@@ -340,6 +411,14 @@ def test_what_is_flattened_is_measured_against_the_touch_that_it_meets(
     assert gate.breakers._slips._open[sold.client_id].decided.price_ticks == touch
 
 
+def test_what_is_flattened_without_a_book_is_measured_against_nothing() -> None:
+    gate = risk_gate(known=owner(), breakers=BreakerBounds(slippage_bps=50))
+    entry = ordered(say(gate, signal(20, is_passive=True)))
+    say(gate, book_lost(), command("flatten"), quote())
+    assert ordered(say(gate, event(entry, S.CANCELED))).signed_lots == -10
+    assert list(gate.breakers._slips._open) == []
+
+
 def test_flattening_passes_over_dust_and_what_is_not_listed() -> None:
     held = {"one": {"X_USDT": 10, BTC: 10}, "two": {BTC: 7}}
     known = recovered(cash=1_000, held=held)
@@ -357,7 +436,30 @@ def test_flattening_leaves_a_market_order_alone() -> None:
     assert list(gate.account.working) == [sale.client_id]
 
 
+def test_B14_while_one_market_is_flattened_no_style_asks_for_more_of_it() -> None:
+    bounds = BreakerBounds(liquidation_bps=1_600, liquidation_flatten_bps=1_501)
+    known = recovered(cash=50, held={"one": {BTC: 10}}, costs={BTC: 1_000 * ATOMS})
+    gate = risk_gate(PERP, quote(), known=known, breakers=bounds)
+    say(gate, signal(10, strategy="two", style="twap", style_ns=60 * SECOND_NS))
+    assert "flatten" in [change.cause for change in all_of(say(gate, tick(LATER_NS)), m.RiskStateChanged)]
+    said = say(gate, tick(LATER_NS + SECOND_NS))
+    assert [intent.strategy for intent in approved(said)] == ["one"]
+    assert all_of(said, m.OrderDenied) == []
+
+
 # --- styles
+
+
+@pytest.mark.parametrize("wish", [{"is_passive": True}, {"limit_ticks": 100}, {}])
+def test_an_amount_is_spent_at_the_market_whatever_else_is_wished_for(wish: dict[str, Any]) -> None:
+    intent = ordered(say(risk_gate(), signal(9, amount_atoms=1_000 * ATOMS, **wish)))
+    assert (intent.order_type, intent.price_ticks, intent.amount_atoms) == ("MARKET", None, 1_000 * ATOMS)
+
+
+def test_an_order_of_one_lot_stands_while_its_wish_is_repeated() -> None:
+    gate = risk_gate()
+    ordered(say(gate, signal(1, is_passive=True)))
+    assert say(gate, signal(1, is_passive=True)) == []
 
 
 def test_only_what_is_on_its_way_is_followed_with_every_tick() -> None:
@@ -478,6 +580,13 @@ def test_a_refusal_of_another_target_is_news() -> None:
     assert [len(all_of(say(gate, signal(lots)), m.OrderDenied)) for lots in (10, 10, 11, 10)] == [1, 0, 1, 1]
 
 
+def test_each_slice_that_is_refused_is_news() -> None:
+    gate = risk_gate(command("halt"))
+    say(gate, signal(10, style="twap", style_ns=60 * SECOND_NS))
+    said = [say(gate, tick(NOW_NS + seconds * SECOND_NS)) for seconds in (5, 6, 7)]
+    assert [len(all_of(each, m.OrderDenied)) for each in said] == [0, 1, 0]
+
+
 def test_the_next_rule_s_code_is_named_too() -> None:
     gate = risk_gate(listed(qty_lots_min=20, notional_atoms_min=5_000 * ATOMS))
     assert only(say(gate, signal(10)), m.OrderDenied).detail == f"{BTC}: quantity 10 < minimum 20; also: MIN_NOTIONAL"
@@ -489,7 +598,8 @@ def test_a_turn_round_that_is_refused_closes_every_lot(lots: int, way: int) -> N
     held = -way * lots
     known = recovered(held={"one": {BTC: held}}, costs={BTC: held * 100 * ATOMS})
     gate = risk_gate(PERP, known=known, max_order_value_atoms=ATOMS)
-    assert ordered(say(gate, signal(way * 5))).signed_lots == way * lots
+    closing = ordered(say(gate, signal(way * 5)))
+    assert (closing.signed_lots, closing.amount_atoms) == (way * lots, 0)
 
 
 def test_what_is_on_its_way_is_part_of_what_an_exit_closes() -> None:
@@ -625,3 +735,10 @@ def test_everything_that_the_gate_says_has_the_time_of_the_message_that_it_answe
         m.EquityMarked,
         m.OperatorAnswered,
     }
+
+
+def test_a_spot_market_that_is_sold_by_a_guard_already_is_not_bought_for_a_wish_below_nothing() -> None:
+    gate = risk_gate(known=owner())
+    stop = approved(say(gate, guarded()))[0]
+    say(gate, book_fill(gate, stop, 10, 90), event(stop, S.FILLED, 10))
+    assert approved(say(gate, signal(-1, number=1))) == []

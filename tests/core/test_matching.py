@@ -183,6 +183,42 @@ def test_a_frozen_market_refuses() -> None:
     assert last_reason(say(paper_exchange(depth(), is_open=False), submit(buy(5)))) == "10041 symbol frozen"
 
 
+STOP: dict[str, Any] = {"order_type": "STOP", "time_in_force": "GTC", "trigger_ticks": 90, "is_reduce_only": True}
+
+
+@pytest.mark.parametrize(
+    ("intent", "is_taken"),
+    [
+        (buy(4), True),
+        (buy(5), False),
+        (sell(5, 110), True),
+        (sell(6, 110), False),
+        (sell(4, **STOP), True),
+        (sell(5, **STOP), False),
+        (buy(50, amount_atoms=600 * ATOMS), True),
+        (buy(50, amount_atoms=600 * ATOMS + 1), False),
+        (sell(5, 120), True),
+        (sell(5, 121), False),
+    ],
+    ids=lambda each: f"{each.order_type} {each.qty_lots} {each.price_ticks}" if isinstance(each, OrderIntent) else "",
+)
+def test_C6_an_order_larger_than_the_exchange_takes_is_refused(intent: OrderIntent, is_taken: bool) -> None:
+    bounds = {"limit_lots_max": 5, "market_lots_max": 4, "notional_atoms_max": 600 * ATOMS}
+    said = say(paper_exchange(depth(), known=owner(10), **bounds), submit(intent))
+    if is_taken:
+        assert states(said)[0] is S.NEW
+    else:
+        assert last_reason(said) == "21360 size over limit"
+
+
+def test_C21_a_market_in_post_only_mode_takes_makers_alone() -> None:
+    exchange = paper_exchange(depth(), known=owner(10), is_post_only=True)
+    for number, intent in enumerate((buy(5), buy(5, 90), sell(5), sell(5, **STOP)), 1):
+        said = say(exchange, submit(msgspec.structs.replace(intent, client_id=client_id(1, number))))
+        assert last_reason(said) == "21341 post-only mode"
+    assert states(say(exchange, submit(buy(5, 90, number=9, order_type="LIMIT_MAKER")))) == [S.NEW]
+
+
 def test_coins_on_offer_are_not_sold_twice() -> None:
     exchange = paper_exchange(depth(), known=owner(10))
     say(exchange, submit(sell(7, 110)))

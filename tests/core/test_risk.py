@@ -176,6 +176,7 @@ REFUSALS: list[tuple[DenyReason, str, m.Recovered | None, dict[str, Any], list[m
     (DenyReason.HALTED, "halted by operator", None, {}, [command("halt")], signal(10)),
     (DenyReason.REDUCE_ONLY, "reduce-only by operator", None, {}, [command("reduce")], signal(10)),
     (DenyReason.NOT_LISTED, "does not trade it now", None, {}, [listed(is_open=False)], signal(10)),
+    (DenyReason.SYMBOL_MODE, "in post-only mode", None, {}, [listed(is_post_only=True)], signal(10)),
     (DenyReason.MARKET_DATA_STALE, "no whole book", None, {}, [book_lost()], signal(10)),
     (
         DenyReason.MARKET_DATA_STALE,
@@ -1189,6 +1190,26 @@ def test_a_limit_entry_that_works_on_is_not_in_the_way_of_the_guards() -> None:
     filled(gate, entry, 4, 95)
     assert {role: guards(gate, role).qty_lots for role in ("stop", "profit")} == {"stop": 4, "profit": 4}
     assert say(gate, guarded(limit_ticks=95)) == []
+
+
+@pytest.mark.parametrize(("other", "is_netted"), [(-4, True), (4, False), (0, False)])
+def test_a_guard_of_contracts_is_no_business_of_the_exchange_where_strategies_differ(
+    other: int, is_netted: bool
+) -> None:
+    known = recovered(held={"one": {BTC: 10}, "two": {BTC: other}}, costs={BTC: (10 + other) * 100 * ATOMS})
+    gate = risk_gate(PERP, known=known, max_position_bps=10**6, max_gross_bps=10**6)
+    made = [each.intent for each in all_of(say(gate, guarded()), m.OrderApproved)]
+    assert [(guard.is_reduce_only, guard.is_netted) for guard in made] == [(True, is_netted)] * 2
+
+
+def test_guards_that_the_exchange_would_cut_to_the_sum_are_replaced() -> None:
+    gate = perp_gate(10)
+    made = [each.intent for each in all_of(say(gate, guarded()), m.OrderApproved)]
+    sale = only(say(gate, signal(-4, strategy="two")), m.OrderApproved).intent
+    filled(gate, sale, 4, 99)
+    assert cancelled(say(gate, msgspec.structs.replace(guarded(), ts_ns=NOW_NS + 1))) == [
+        guard.client_id for guard in made
+    ]
 
 
 def test_after_a_restart_guards_stand_on_and_are_not_doubled() -> None:

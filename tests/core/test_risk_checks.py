@@ -128,6 +128,7 @@ CHECKS = [
         [listed(notional_atoms_min=1_000 * ATOMS)],
         relief={"notional_headroom_bps": 100},
     ),
+    Check("C6", DenyReason.MAX_QTY, "quantity 10 > maximum 9", {}, [listed(market_lots_max=9)]),
     Check(
         "C7",
         DenyReason.PRICE_COLLAR,

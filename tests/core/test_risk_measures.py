@@ -131,6 +131,13 @@ def test_B4_what_is_turned_round_begins_at_the_price_of_the_turn(price: int, str
     assert round_trip(*fills, is_perp=True) == [None, 1, streak]
 
 
+def test_B4_a_loss_of_one_atom_is_a_loss() -> None:
+    trips, perp = RoundTrips(), instrument(is_perp=True)
+    assert not trips.book("one", perp, fill(buy(10), 10, 100, fee_atoms=1), 0, 10 * ATOMS)
+    assert trips.end("one", perp, 100, 10 * ATOMS)
+    assert trips.streaks == {"one": 1}
+
+
 def test_B4_a_high_is_forgotten_when_it_is_asked_for() -> None:
     highs = HighWindow(300 * SECOND_NS)
     assert [highs.add(at(0), 500), highs.add(at(1), 400)] == [500, 500]
@@ -143,6 +150,24 @@ def test_B3_a_fast_market_s_highs_are_remembered_by_the_second() -> None:
     for step in range(1_000):
         assert highs.add(at(step / 50), -step) == 0
     assert len(highs._falling) <= 21
+
+
+@pytest.mark.parametrize(
+    ("values", "after_s", "high"),
+    [
+        ([(0, 500), (1, 400)], 300, 500),
+        ([(0, 500), (1, 400)], 300.5, 400),  # a second is over: the next value stands for itself
+        ([(0, 500), (0.5, 500), (1.2, 400)], 301.1, 500),  # what is reached again begins its second again
+        ([(0, 500), (0.5, 500), (1.2, 400)], 301.3, 100),  # and takes with it what it stood for
+    ],
+)
+def test_B3_a_high_counts_for_its_window_and_stands_for_less_than_a_second(
+    values: list[tuple[float, int]], after_s: float, high: int
+) -> None:
+    highs = HighWindow(300 * SECOND_NS)
+    for seconds, equity in values:
+        highs.add(at(seconds), equity)
+    assert highs.add(at(after_s), 100) == high
 
 
 # --- slippage
@@ -377,6 +402,21 @@ def test_C14_without_a_reserve_an_exit_has_no_more_than_an_entry(per_second: int
     budget = MessageBudget(limits(orders_per_second=1, cancels_per_second=per_second, cancels_per_minute=per_minute))
     budget.count_order(NOW_NS, is_increase=False)
     assert budget.full(NOW_NS, is_increase=False) is not None
+
+
+def test_C14_a_reserve_of_one_cancel_is_lent_once() -> None:
+    budget = MessageBudget(limits(orders_per_second=1, cancels_per_second=1, cancels_per_minute=1))
+    budget.count_order(NOW_NS, is_increase=True)
+    assert budget.full(NOW_NS, is_increase=False) is None
+    budget.count_order(NOW_NS, is_increase=False)
+    assert budget.full(NOW_NS, is_increase=False) is not None
+
+
+def test_C14_without_a_reserve_every_order_is_counted_as_one() -> None:
+    budget = MessageBudget(limits(orders_per_second=1, orders_per_minute=2, cancels_per_second=5))
+    for _ in range(2):
+        budget.count_order(NOW_NS, is_increase=False)
+    assert budget.full(NOW_NS + SECOND_NS, is_increase=False) is not None
 
 
 def test_C14_an_entry_never_takes_from_the_reserve() -> None:

@@ -13,6 +13,7 @@ from bot.core.messages import SECOND_NS, Condition, DenyReason
 from bot.core.orders import OrderIntent, OrderState
 from bot.core.risk import Proposal, RiskGate
 from bot.core.risk.rules_market import well_formed
+from bot.core.risk.rules_size import liquidation_far
 from tests.support.builders import (
     BTC,
     ETH,
@@ -103,6 +104,16 @@ def test_C12_a_buy_needs_its_cost_and_what_is_left_for_fees_rounded_up(fee_headr
         assert is_approved(gate, signal(1, limit_ticks=1_000)) is is_allowed
 
 
+def test_C12_what_is_left_for_fees_is_exact_to_the_atom() -> None:
+    price = 10**20 + 1
+    needs = price + 10**16 + 1  # a hundredth of a percent, rounded up
+    for cash, is_allowed in ((needs, True), (needs - 1, False)):
+        known = msgspec.structs.replace(recovered(), cash_atoms=cash)
+        gate = RiskGate(limits(fee_headroom_bps=1, **WIDE))
+        say(gate, known, listed(price_scale=16, notional_atoms_min=1), quote(price, price + 1))
+        assert is_approved(gate, signal(1, limit_ticks=price)) is is_allowed
+
+
 # --- in words
 
 
@@ -124,6 +135,18 @@ def test_C11_a_smaller_position_is_asked_for_as_often_as_one_likes() -> None:
         order = said_of(gate, signal(10))
         assert isinstance(order, OrderIntent)
         say(gate, event(order, S.CANCELED))
+
+
+def test_C11_an_exit_may_look_like_the_entry_before_it() -> None:
+    gate = risk_gate(PERP, duplicate_ns=SECOND_NS)
+    for target, lots in ((-5, -5), (5, 10)):
+        order = said_of(gate, signal(target))
+        assert isinstance(order, OrderIntent)
+        assert order.signed_lots == lots
+        say(gate, book_fill(gate, order, abs(lots)), event(order, S.FILLED, abs(lots)))
+    exit_order = said_of(gate, signal(0))
+    assert isinstance(exit_order, OrderIntent)
+    assert exit_order.signed_lots == -5
 
 
 @pytest.mark.parametrize(
@@ -173,6 +196,7 @@ def test_C10_ten_times_the_usual_is_allowed_and_no_lot_more() -> None:
         (True, -10, 98, {}, False),
         (False, -10, 99, {}, False),
         (True, -10, 99, {"is_passive": True}, False),
+        (True, -10, 101, {"is_passive": True}, False),  # a maker trades with nobody that is there
         (True, -10, 99, {"limit_ticks": 99}, True),
         (True, -10, 99, {"limit_ticks": 100}, False),
     ],
@@ -411,6 +435,25 @@ def test_R8_an_exit_passes_where_growth_is_far_beyond_its_bounds() -> None:
     assert not isinstance(growth, OrderIntent)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "code"), [({"max_trades": 1}, D.MAX_TRADES), ({"max_turnover_bps": 1}, D.MAX_TURNOVER)]
+)
+def test_C19_when_the_day_is_spent_what_is_held_may_still_go(bounds: dict[str, int], code: DenyReason) -> None:
+    gate = risk_gate(known=owner(20), **bounds)
+    first = said_of(gate, signal(15))
+    assert isinstance(first, OrderIntent)
+    say(gate, book_fill(gate, first, 5), event(first, S.FILLED, 5))
+    growth = said_of(gate, signal(25))
+    assert not isinstance(growth, OrderIntent)
+    assert growth[0] is code
+    assert is_approved(gate, signal(0))
+
+
+def test_C13_what_comes_out_at_nothing_has_no_liquidation() -> None:
+    gate = risk_gate(PERP, liquidation_distance_bps=1)
+    assert liquidation_far(gate, made(value=0)._replace(instrument=PERP.instrument)) is None
+
+
 def test_C13_a_symbol_without_a_group_has_no_group_s_bound() -> None:
     assert is_approved(risk_gate(max_group_bps=1, groups={ETH: "majors"}), signal(10))
     assert is_approved(risk_gate(groups={BTC: "majors"}), signal(10))
@@ -473,6 +516,13 @@ def test_C8_the_mean_price_is_that_of_the_levels_that_it_takes(target: int, is_a
     gate = RiskGate(limits(market_slippage_bps=20, collar_bps=500))
     say(gate, recovered(cash=10**7), PERP, book)
     assert is_approved(gate, signal(target)) is is_allowed
+
+
+@pytest.mark.parametrize(("spread", "is_allowed"), [(60_000, True), (60_198, True), (60_200, False)])
+def test_C8_a_mean_price_is_refused_from_a_whole_point_above_its_bound(spread: int, is_allowed: bool) -> None:
+    gate = RiskGate(limits(market_slippage_bps=300, collar_bps=500))
+    say(gate, recovered(cash=10**7), PERP, quote(1_000_000 - spread // 2, 1_000_000 + spread // 2))
+    assert is_approved(gate, signal(1)) is is_allowed
 
 
 @pytest.mark.parametrize(

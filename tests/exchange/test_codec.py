@@ -566,9 +566,29 @@ def test_a_minimum_between_two_lots_is_rounded_up(text: str, lots: int) -> None:
     assert decode_markets(encoded([market_row(minQuantity=text)]))[0].qty_lots_min == lots
 
 
-@pytest.mark.parametrize("state", ["PAUSE", "POST_ONLY", "OFFLINE", "normal", ""])
-def test_a_market_that_is_not_normal_is_not_open(state: str) -> None:
-    assert not decode_markets(encoded([market_row(state=state)]))[0].is_open
+@pytest.mark.parametrize("state", ["PAUSE", "OFFLINE", "normal", "post_only", ""])
+def test_a_market_that_takes_no_orders_is_not_open(state: str) -> None:
+    instrument = decode_markets(encoded([market_row(state=state)]))[0]
+    assert (instrument.is_open, instrument.is_post_only) == (False, False)
+
+
+def test_a_market_in_post_only_mode_is_open() -> None:
+    modes = [decode_markets(encoded([market_row(state=state)]))[0] for state in ("NORMAL", "POST_ONLY")]
+    assert [(each.is_open, each.is_post_only) for each in modes] == [(True, False), (True, True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "lots"),
+    [("0", 0), ("0.000", 0), ("0.0000001", 1), ("0.0000019", 1), ("100", 10**8), ("1.0000011", 1_000_001)],
+)
+def test_a_largest_quantity_between_two_lots_is_rounded_down_and_0_is_none(text: str, lots: int) -> None:
+    instrument = decode_markets(encoded([market_row(maxQuantity=text)]))[0]
+    assert (instrument.limit_lots_max, instrument.market_lots_max) == (lots, lots)
+
+
+def test_a_market_has_a_largest_amount_or_none() -> None:
+    rows = [market_row(), market_row(maxAmount="0"), market_row(maxAmount="2500.5")]
+    assert [decode_markets(encoded([row]))[0].notional_atoms_max for row in rows] == [0, 0, 25_005 * ATOMS // 10]
 
 
 @pytest.mark.parametrize(

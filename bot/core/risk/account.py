@@ -178,7 +178,7 @@ class Account:
             key = intent.strategy, intent.symbol
             if not self._is_perp(intent.symbol):
                 rises[key] = rises.get(key, 0) + working.reserved_atoms
-            elif not intent.is_reduce_only:
+            elif intent.is_netted or not intent.is_reduce_only:
                 by_side = rises if intent.side is Side.BUY else falls
                 by_side[key] = by_side.get(key, 0) + self._worth(working.record)
         return rises, falls
@@ -248,6 +248,13 @@ class Account:
     def _is_perp(self, symbol: str) -> bool:
         instrument = self.instruments.get(symbol)
         return instrument is not None and instrument.is_perp
+
+    def is_netted(self, strategy: str, symbol: str) -> bool:
+        """Return whether another strategy holds the other side of a perpetual."""
+        held = self.held.get((strategy, symbol), 0)
+        return self._is_perp(symbol) and any(
+            atoms * held < 0 for (_, other), atoms in self.held.items() if other == symbol
+        )
 
     def orders_of(self, strategy: str, symbol: str) -> list[Working]:
         """Return the working orders of one strategy on one symbol."""

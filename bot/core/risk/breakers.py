@@ -50,7 +50,7 @@ SLIPPAGE: Final = "slippage"
 
 LOSSES: Final = frozenset({DAILY_LOSS, DRAWDOWN, VELOCITY})
 """The causes that are opened with evidence: the operator says what equity is."""
-BY_NAME: Final = frozenset({Condition.INTEGRITY})
+BY_NAME: Final = frozenset({Condition.INTEGRITY, Condition.STRATEGY_SLOW})
 """The causes, beside losses in breach, that `resume` leaves closed."""
 
 Said = RiskStateChanged | EquityMarked
@@ -95,7 +95,6 @@ class Breakers:
 
     def recover(self, known: Recovered) -> None:
         """Begin as strict as the journal says, with its baselines and counters."""
-        self._began_ns = known.ts_ns
         for latch in known.latches:
             self.latches.take(latch)
         strictest = self.latches.strictest()
@@ -108,6 +107,7 @@ class Breakers:
             self._equity_atoms = marked.equity_atoms
             self._day, self._day_start_atoms = marked.day, marked.day_start_atoms
             self._peak_atoms = marked.peak_atoms
+            self._fall_atoms = marked.peak_atoms - marked.equity_atoms
             self._external_atoms = marked.external_atoms
             self._forgiven = set(marked.forgiven)
             self._returned_ns = dict(marked.returned_ns)

@@ -21,7 +21,7 @@ from bot.core.risk.proposal import Proposal
 from bot.core.risk.rate import MessageBudget
 from bot.core.risk.rule import Rule
 from bot.core.risk.rules import GUARD_RULES, RULES, SIGHTED
-from bot.core.risk.rules_market import notional_min, qty_min
+from bot.core.risk.rules_market import market_open, mode_allows, notional_min, qty_min
 from bot.core.risk.rules_pace import repeats_few
 from bot.core.styles import Styles, is_behind
 
@@ -78,6 +78,8 @@ class RiskGate:
         self._refused: dict[tuple[str, str, OrderRole], tuple[int, DenyReason]] = {}
         self._spent: dict[tuple[str, str], int] = {}
         """(strategy, symbol) to the number of the last wish whose amount was ordered."""
+        self._parts: set[str] = set()
+        """Client ids of living orders that are a part of a reduction: the exchange takes no larger ones."""
         self._taken: dict[tuple[str, str], int] = {}
         """(strategy, symbol) to the number of the last wish of whose position a guard or the exchange took something:
         its strategy may not know yet, and nobody buys that back."""
@@ -232,7 +234,7 @@ class RiskGate:
                 return
             missing = 0
         if missing < 0 and not instrument.is_perp:
-            missing = -min(-missing, self.account.sellable_lots(wish.strategy, wish.symbol))
+            missing = -min(-missing, max(self.account.sellable_lots(wish.strategy, wish.symbol), 0))
         if missing:
             amount_atoms = 0 if trades or instrument.position_lots(held_atoms) else wish.amount_atoms
             missing = wish.target_lots if amount_atoms else missing
@@ -241,7 +243,12 @@ class RiskGate:
             yield from self._guard(wish.strategy, wish.symbol)
 
     def _is_worth_it(self, wish: m.Signal, instrument: Instrument, missing_lots: int, closing_lots: int) -> bool:
-        """Return whether an order could be sent once the guards are gone: dust is not sold, so they would come back."""
+        """Return whether an order could be sent once the guards are gone: dust is not sold, so they would come back.
+
+        Where the exchange takes no such order now, it does not take the guards back either.
+        """
+        if not self._is_taken_now(self._propose(wish, instrument, missing_lots, closing_lots, 0, self._now_ns)):
+            return False
         if abs(missing_lots) > closing_lots:
             return True
         lots = closing_lots
@@ -251,6 +258,9 @@ class RiskGate:
             return False
         signed_lots = lots if missing_lots > 0 else -lots
         return not _is_dust(self, self._propose(wish, instrument, signed_lots, lots, 0, self._now_ns))
+
+    def _is_taken_now(self, order: Proposal) -> bool:
+        return market_open(self, order) is None and mode_allows(self, order) is None
 
     def _is_reduce_only(self, wish: m.Signal) -> bool:
         return self.state_for(wish.strategy, wish.symbol) is RiskState.REDUCE_ONLY
@@ -275,7 +285,10 @@ class RiskGate:
             return  # too little to be sold, so this counts as flat
         refusal = self._refusal(wish, order, RULES, "trade", wish.target_lots)
         if refusal is None:
-            yield self._approve(wish, order)
+            approved = self._approve(wish, order)
+            if order.qty_lots < abs(missing_lots):
+                self._parts.add(approved.intent.client_id)
+            yield approved
             return
         yield from refusal
         yield from self._stop_repeating(order)
@@ -334,6 +347,7 @@ class RiskGate:
         amount_atoms: int,
         decided_ns: int,
     ) -> Proposal:
+        """Return an order for what is missing; of what only reduces, as much as the exchange takes in one."""
         side, qty_lots = side_of(missing_lots), abs(missing_lots)
         increase_lots = qty_lots - closing_lots
         order_type = _type_of(wish, increase_lots, amount_atoms)
@@ -350,6 +364,9 @@ class RiskGate:
             price_ticks = wish.limit_ticks
         elif order_type == "MARKET" and quote is not None:
             worst_ticks += -(-price_ticks * self.limits.collar_bps // 10_000)
+        bound = instrument.lots_max(None if order_type == "MARKET" else price_ticks)
+        if bound is not None and not increase_lots:
+            qty_lots = closing_lots = min(qty_lots, bound)
         worst = instrument.notional_atoms if instrument.is_perp else instrument.spent_atoms
         return Proposal(
             strategy=wish.strategy,
@@ -447,15 +464,21 @@ class RiskGate:
                 yield from self._cancel(guards, "nothing is left to guard")
             return
         is_wanted = lots > 0 and wish.target_lots * held_atoms > 0
+        is_netted = self.account.is_netted(strategy, symbol)
         prices: tuple[tuple[OrderRole, int], ...] = (("stop", wish.stop_ticks), ("profit", wish.profit_ticks))
         for role, price_ticks in prices:
             standing = [order for order in guards if order.record.intent.role == role]
+            bound = instrument.lots_max(None if role == "stop" else price_ticks)
             if is_wanted and price_ticks and not standing:
-                yield from self._place_guard(wish, instrument, role, side, lots, price_ticks)
+                first_lots = lots if bound is None else min(lots, bound)
+                yield from self._place_guard(wish, instrument, role, side, first_lots, price_ticks)
             wrong = [
                 order
                 for order in standing
-                if not is_wanted or order.record.leaves_lots != lots or _guard_ticks(order) != price_ticks
+                if not is_wanted
+                or not _guards_all(order, lots, bound)
+                or _guard_ticks(order) != price_ticks
+                or (is_netted and not order.record.intent.is_netted)
             ]
             yield from self._cancel(wrong, "the guard changed" if is_wanted and price_ticks else "no longer wanted")
 
@@ -497,6 +520,7 @@ class RiskGate:
             role=role,
             trigger_ticks=price_ticks if is_stop else 0,
             is_reduce_only=True,
+            is_netted=self.account.is_netted(wish.strategy, wish.symbol),
             reserved_atoms=0,
         )
         yield self._let_through(intent, price_ticks)
@@ -522,12 +546,14 @@ class RiskGate:
         yield from self._settle(event.client_id)
 
     def _settle(self, client_id: str) -> Iterator[m.AnyMessage]:
-        """Release an order whose end is known and booked; go on with the wish that it was cancelled for."""
+        """Release an order whose end is known and booked; go on with the wish that it made way for or was part of."""
         record = self.account.settle(client_id)
         if record is None:
             return
         yield from self._heed(self.breakers.end_order(self._now_ns, client_id))
-        if not record.is_cancel_requested:
+        is_part = client_id in self._parts and not record.leaves_lots
+        self._parts.discard(client_id)
+        if not (record.is_cancel_requested or is_part):
             return
         wish = self._wishes.get((record.intent.strategy, record.intent.symbol))
         if wish is not None:
@@ -747,6 +773,12 @@ def _is_in_the_way(trades: list[Working], wish: m.Signal, wanted_lots: int, in_f
 
 def _is_dust(gate: RiskGate, order: Proposal) -> bool:
     return bool(qty_min(gate, order) or notional_min(gate, order))
+
+
+def _guards_all(guard: Working, lots: int, bound_lots: int | None) -> bool:
+    """Return whether a guard stands for `lots`, or was sent as large as the exchange takes: the next follows it."""
+    leaves_lots = guard.record.leaves_lots
+    return leaves_lots == lots or (leaves_lots < lots and guard.record.intent.qty_lots == bound_lots)
 
 
 def _guard_ticks(order: Working) -> int:

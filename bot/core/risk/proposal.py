@@ -32,6 +32,11 @@ class Proposal(NamedTuple):
     equity_atoms: int | None
 
     @property
+    def limit_ticks(self) -> int | None:
+        """Return its limit price; None for what is at the market, or will be."""
+        return None if self.order_type in ("MARKET", "STOP") else self.price_ticks
+
+    @property
     def is_increase(self) -> bool:
         """Return whether some of it makes a position larger."""
         return self.increase_lots > 0

@@ -17,10 +17,12 @@ RULES: Final[tuple[Rule, ...]] = (
     market.symbol_allowed,
     market.reconciled,
     market.market_open,
+    market.mode_allows,
     market.data_fresh,
     market.not_expired,
     market.qty_min,
     market.notional_min,
+    market.qty_max,
     market.notional_headroom,
     market.price_collar,
     market.depth_enough,
@@ -53,6 +55,11 @@ RULES: Final[tuple[Rule, ...]] = (
 SIGHTED: Final = RULES.index(market.data_fresh) + 1
 """From here on a rule may rely on a book and, for what makes a position larger, on equity."""
 
-GUARD_RULES: Final[tuple[Rule, ...]] = (market.well_formed, market.not_halted, market.market_open)
+GUARD_RULES: Final[tuple[Rule, ...]] = (
+    market.well_formed,
+    market.not_halted,
+    market.market_open,
+    market.mode_allows,
+)
 """What a guard must pass. It can only make a position smaller, and an unguarded one is the greater danger: so it is not
 held back by a lost book, by bounds on exposure, or by the number of orders."""

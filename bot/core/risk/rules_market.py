@@ -35,6 +35,13 @@ def market_open(gate: RiskGate, order: Proposal) -> Denial | None:
     return DenyReason.NOT_LISTED, "the exchange does not trade it now"
 
 
+def mode_allows(gate: RiskGate, order: Proposal) -> Denial | None:
+    """Deny what could take while the exchange lets orders only rest: it would refuse it."""
+    if not order.instrument.is_post_only or order.order_type == "LIMIT_MAKER":
+        return None
+    return DenyReason.SYMBOL_MODE, f"the market is in post-only mode, and this is a {order.order_type} order"
+
+
 def not_halted(gate: RiskGate, order: Proposal) -> Denial | None:
     """Deny everything while halted: all trading, or that of the symbol or the strategy."""
     latch = gate.breakers.latches.over(order.strategy, order.instrument.symbol)
@@ -138,6 +145,22 @@ def notional_min(gate: RiskGate, order: Proposal) -> Denial | None:
     if notional >= bound:
         return None
     return DenyReason.MIN_NOTIONAL, f"notional {money(notional)} < {money(bound)}"
+
+
+def qty_max(gate: RiskGate, order: Proposal) -> Denial | None:
+    """Deny growth by more than the exchange's largest quantity or value; what only reduces was cut to them."""
+    if not order.is_increase:
+        return None
+    instrument = order.instrument
+    bound = instrument.lots_max(order.limit_ticks)
+    if bound is not None and order.qty_lots > bound:
+        quantity = instrument.quantity
+        return DenyReason.MAX_QTY, f"quantity {quantity(order.qty_lots):f} > maximum {quantity(bound):f}"
+    # What is at the market, too, may go to the exchange as a limit, at its worst price.
+    most = instrument.notional_atoms_max
+    if most and order.limit_ticks is None and order.value_atoms > most:
+        return DenyReason.MAX_QTY, f"value {money(order.value_atoms)} > maximum {money(most)}"
+    return None
 
 
 def notional_headroom(gate: RiskGate, order: Proposal) -> Denial | None:

@@ -59,7 +59,7 @@ def _one_of_each_kind(instruments: Iterable[Instrument]) -> Iterator[Instrument]
         if instrument.is_perp not in seen:
             seen.add(instrument.is_perp)
             scale = ATOM_SCALE - instrument.quantity_scale
-            yield msgspec.structs.replace(instrument, is_open=True, price_scale=scale)
+            yield msgspec.structs.replace(instrument, is_open=True, is_post_only=False, price_scale=scale)
 
 
 class _Bench:
@@ -186,7 +186,8 @@ def _trials_of_state(limits: Limits) -> Iterator[Trial]:
     yield R.INVALID_INTENT, "a price below 0", lambda b: [*b.ready(), b.wish(limit_ticks=-1)]
     yield R.HALTED, "an order while halted", lambda b: [*b.ready(), halt, b.wish()]
     yield R.REDUCE_ONLY, "growth while reduce-only", lambda b: [*b.ready(), reduce, b.wish()]
-    yield R.NOT_LISTED, "an order in a closed market", lambda b: [*b.ready(), _closed(b.instrument), b.wish()]
+    yield R.NOT_LISTED, "an order in a closed market", lambda b: [*b.ready(), _listed(b, is_open=False), b.wish()]
+    yield R.SYMBOL_MODE, "a taker in post-only mode", lambda b: [*b.ready(), _listed(b, is_post_only=True), b.wish()]
     yield R.NOT_RECONCILED, "growth before the books were compared", _before_the_books
     yield R.ACCOUNT_MODE, "growth in a wrong account mode", lambda b: [*b.ready(), _wrong_mode(), b.wish()]
     yield R.MARKET_DATA_STALE, "an order without a book", lambda b: [*b.ready()[:2], b.wish()]
@@ -200,8 +201,8 @@ def _trials_of_state(limits: Limits) -> Iterator[Trial]:
         yield R.ACCOUNT_STALE, "growth on an old look at the account", _after_the_books
 
 
-def _closed(instrument: Instrument) -> m.InstrumentListed:
-    return m.InstrumentListed(ts_ns=START_NS, instrument=msgspec.structs.replace(instrument, is_open=False))
+def _listed(bench: _Bench, **changes: object) -> m.InstrumentListed:
+    return m.InstrumentListed(ts_ns=START_NS, instrument=msgspec.structs.replace(bench.instrument, **changes))
 
 
 def _wrong_mode() -> m.HealthReported:
@@ -247,6 +248,12 @@ def _trials_of_price(limits: Limits) -> Iterator[Trial]:
         yield R.DEPTH, "more than the book has", lambda b: [*b.ready(), *b.prices(lots=b.lots), b.wish()]
     yield R.MIN_QTY, "less than the smallest quantity", lambda b: _with(b, qty_lots_min=b.lots + 1)
     yield R.MIN_NOTIONAL, "less than the smallest value", lambda b: _with(b, notional_atoms_min=2 * b.value)
+    yield (
+        R.MAX_QTY,
+        "more than the largest quantity",
+        lambda b: [*b.ready(), _listed(b, market_lots_max=b.lots), b.wish(b.lots + 1)],
+    )
+    yield R.MAX_QTY, "more than the largest value", lambda b: _with(b, notional_atoms_max=b.value // 2)
 
 
 def _with(bench: _Bench, **changes: object) -> list[m.AnyMessage]:

@@ -62,6 +62,8 @@ FILLS_LATE_NS: Final = 2 * m.SECOND_NS
 FILLS_AGAIN_NS: Final = 5 * m.SECOND_NS
 END_HELD_NS: Final = 30 * m.SECOND_NS
 """How long an end waits for its fills; then it is said, and the books wait for them."""
+CUT_AGAIN_NS: Final = 30 * m.SECOND_NS
+"""What the exchange cuts again and again is taken back no oftener than this."""
 RIVALS_NS: Final = 5 * m.SECOND_NS
 """How long a stop's work waits for other orders to set the coins free."""
 CLOSE_AGAIN_NS: Final = m.SECOND_NS
@@ -103,6 +105,8 @@ class LiveDesk:
         """Symbol to when a refusal for the market's mode no longer counts."""
         self._cancel_all_ns: dict[str, int] = {}
         """Symbol to when all of its orders may be cancelled again."""
+        self._cut_until_ns: dict[str, int] = {}
+        """Symbol to when an order that the exchange made smaller may be taken back again."""
         self._free: dict[str, Decimal] = {}
         """Coin of the spot wallet to what of it is free."""
         self.versions: dict[Wallet, int] = {"spot": 0, "futures": 0}
@@ -422,11 +426,14 @@ class LiveDesk:
         self._send(order, order.closing(lots))
 
     def _is_rival(self, order: LiveOrder, other: LiveOrder) -> bool:
-        """Return whether another guard of the same coins would freeze them. Contracts are never frozen."""
+        """Return whether another guard of the same position is in the way.
+
+        It freezes the coins; of contracts the exchange lets no more be closed than are held, or both would be.
+        """
         intent, theirs = order.intent, other.intent
         return (
             other is not order
-            and wallet_of(intent.symbol) == "spot"
+            and other.place is not Waits.HERE
             and theirs.is_reduce_only
             and (theirs.symbol, theirs.strategy, theirs.side) == (intent.symbol, intent.strategy, intent.side)
         )
@@ -722,8 +729,20 @@ class LiveDesk:
             yield from self._on_end(order, report)
         else:
             yield from self._stand(order, report.state)
+            yield from self._mind_a_cut(order, report)
         if was_in_doubt:
             yield from self._report_doubt(symbol)
+
+    def _mind_a_cut(self, order: LiveOrder, report: OrderChanged) -> Said:
+        """Take back an order that the exchange made smaller than it was approved; the gate sends what fits now."""
+        intent = order.intent
+        if not intent.is_reduce_only or intent.price_ticks is None or order.is_cancel_wanted:
+            return
+        if self._lots(intent.symbol, report.quantity) >= intent.qty_lots:
+            return
+        if self._now_ns >= self._cut_until_ns.get(intent.symbol, 0):
+            self._cut_until_ns[intent.symbol] = self._now_ns + CUT_AGAIN_NS
+            yield from self._want_cancel(intent.client_id)
 
     def _note_sent(self, order: LiveOrder) -> None:
         """Take note that the work of a stop was begun by an earlier session."""

@@ -81,7 +81,7 @@ def futures_intent(intent: OrderIntent, instrument: Instrument, margin_mode: fw.
         contracts=fw.Contracts(intent.qty_lots),
         price=None if intent.price_ticks is None else instrument.price(intent.price_ticks),
         margin_mode=margin_mode,
-        is_reduce_only=intent.is_reduce_only,
+        is_reduce_only=intent.is_reduce_only and not intent.is_netted,
         time_in_force="GTC" if is_market else intent.time_in_force,
     )
 

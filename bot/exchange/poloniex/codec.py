@@ -158,6 +158,10 @@ _market: Final = msgspec.json.Decoder(wire.MarketRow, strict=False)
 _candle_arrays: Final = msgspec.json.Decoder(list[wire.CandleArray], strict=False)
 _error: Final = msgspec.json.Decoder(wire.ErrorReply, strict=False)
 
+_NORMAL: Final = "NORMAL"
+_POST_ONLY: Final = "POST_ONLY"
+"""The states of a market in which it takes orders; in all others we take it for closed."""
+
 
 def decode_timestamp(body: bytes) -> int:
     """Return the exchange's time in nanoseconds, from GET /timestamp."""
@@ -190,6 +194,7 @@ def decode_markets(body: bytes) -> list[Instrument]:
 def _instrument(market: wire.MarketRow) -> Instrument:
     limit = market.symbol_trade_limit
     lot_atoms = 10 ** max(ATOM_SCALE - limit.quantity_scale, 0)
+    lots_max = _at_least_one(scaled_down(limit.max_quantity, ATOM_SCALE), lot_atoms)
     return Instrument(
         symbol=market.symbol,
         base=market.base_currency_name,
@@ -199,8 +204,17 @@ def _instrument(market: wire.MarketRow) -> Instrument:
         # A minimum between two lots is rounded up: the order below it would be refused.
         qty_lots_min=max(1, -(-scaled(limit.min_quantity, ATOM_SCALE) // lot_atoms)),
         notional_atoms_min=scaled(limit.min_amount, ATOM_SCALE),
-        is_open=market.state == "NORMAL",
+        is_open=market.state in (_NORMAL, _POST_ONLY),
+        is_post_only=market.state == _POST_ONLY,
+        limit_lots_max=lots_max,
+        market_lots_max=lots_max,
+        notional_atoms_max=scaled_down(limit.max_amount, ATOM_SCALE),
     )
+
+
+def _at_least_one(bound_atoms: int, lot_atoms: int) -> int:
+    """Return a bound in lots, rounded down; 0 is none, and one of less than a lot does not become none."""
+    return max(bound_atoms // lot_atoms, 1) if bound_atoms else 0
 
 
 def decode_candles(body: bytes, instrument: Instrument, timeframe_ns: int) -> list[Candle]:

@@ -89,6 +89,8 @@ def perpetual(listed: FuturesInstrument) -> Instrument:
         notional_atoms_min=0,
         is_open=listed.is_open,
         is_perp=True,
+        limit_lots_max=listed.limit_contracts_max or 0,
+        market_lots_max=listed.market_contracts_max or 0,
     )
 
 

@@ -190,12 +190,14 @@ class TimestampReply(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename
 
 
 class TradeLimitRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
-    """The steps and minimums of a market; a scale is a number of decimals."""
+    """The steps and bounds of a market; a scale is a number of decimals, a largest of 0 bounds nothing."""
 
     price_scale: Scale
     quantity_scale: Scale
     min_quantity: Number
     min_amount: Number
+    max_quantity: Number = "0"
+    max_amount: Number = "0"
 
 
 class MarketRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):

@@ -44,12 +44,14 @@ class Code(IntEnum):
     QUANTITY_SCALE = 21336
     AMOUNT_SCALE = 21337
     MAINTENANCE = 21340
+    POST_ONLY = 21341
     BAD_LIMIT = 21344
     ID_NOT_A_NUMBER = 21346
     BAD_STOP_PRICE = 21347
     TOO_LARGE = 21349
     BAD_RANGE = 21355
     ALREADY_FINISHED = 21359
+    OVER_LIMIT = 21360
     NO_CURRENCY = 21705
     BALANCE_TOO_LOW = 21709
     AVAILABLE_TOO_LOW = 21721
@@ -95,12 +97,14 @@ _TEXTS: Final = {
     Code.QUANTITY_SCALE: "Quantity has more decimals than quantityScale",
     Code.AMOUNT_SCALE: "Amount has more decimals than amountScale",
     Code.MAINTENANCE: MAINTENANCE_TEXT,
+    Code.POST_ONLY: "Market is in post-only mode",
     Code.BAD_LIMIT: "Invalid limit",
     Code.ID_NOT_A_NUMBER: "Order id must be a number",
     Code.BAD_STOP_PRICE: "Invalid stopPrice",
     Code.TOO_LARGE: "Value is too large",
     Code.BAD_RANGE: "Time range is too long",
     Code.ALREADY_FINISHED: "Order was already filled or canceled",
+    Code.OVER_LIMIT: "Order size is over the limit",
     Code.NO_CURRENCY: "Invalid currency",
     Code.BALANCE_TOO_LOW: "Balance is too low",
     Code.AVAILABLE_TOO_LOW: "Available balance is too low",

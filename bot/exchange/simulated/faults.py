@@ -216,6 +216,10 @@ class Maintenance(Event, frozen=True, kw_only=True, tag="maintenance"):
     """Orders are neither taken nor cancelled, by REST and by socket; the channel `exchange` says so."""
 
 
+class PostOnly(Event, frozen=True, kw_only=True, tag="post_only"):
+    """Spot orders that could take are refused; markets are listed so, and the channel `exchange` says so."""
+
+
 class ClockSkew(Event, frozen=True, kw_only=True, tag="clock_skew"):
     """The exchange's clock is wrong: what `/timestamp` says, what the age of signatures is measured by, or both."""
 
@@ -250,11 +254,14 @@ FaultEvent = (
     | Cut
     | Reset
     | Maintenance
+    | PostOnly
     | ClockSkew
     | FillDuringCancel
 )
 KINDS: Final[Mapping[str, type[FaultEvent]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(FaultEvent)}
 """Every kind, by its name."""
+Mode = Maintenance | PostOnly
+"""What the channel `exchange` announces."""
 ConnectionFault = HalfOpen | Cut | Reset
 """What strikes a connection as a whole, and so also one that has nothing to say."""
 

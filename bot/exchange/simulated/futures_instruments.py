@@ -84,6 +84,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         """Return the largest position."""
         return self.tiers[-1].contracts_max
 
+    def order_max(self, *, is_market: bool) -> int:
+        """Return the largest order: the instrument's bound, and never more than the largest position."""
+        bound = self.instrument.lots_max(None if is_market else 1)
+        return self.contracts_max if bound is None else min(bound, self.contracts_max)
+
     def value_atoms(self, price_ticks: int, contracts: int) -> int:
         """Return price x contracts x ctVal, exactly."""
         return self.instrument.notional_atoms(price_ticks, contracts)
@@ -119,8 +124,15 @@ def perpetual(instrument: Instrument) -> Contract:
             quantity_scale=scale,
             qty_lots_min=1,
             notional_atoms_min=0,
+            limit_lots_max=_in_contracts(instrument.limit_lots_max, instrument, scale),
+            market_lots_max=_in_contracts(instrument.market_lots_max, instrument, scale),
         )
     )
+
+
+def _in_contracts(bound_lots: int, instrument: Instrument, scale: int) -> int:
+    """Return a bound of `instrument` in contracts, rounded down to at least one; 0 stays none."""
+    return max(bound_lots * 10**scale // 10**instrument.quantity_scale, 1) if bound_lots else 0
 
 
 def is_perp(symbol: str) -> bool:

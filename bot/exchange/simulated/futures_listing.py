@@ -107,8 +107,8 @@ def listing(contract: Contract) -> InstrumentRow:
         buy_lmt=band,
         sell_lmt=band,
         ord_px_range=band,
-        market_max_qty=most,
-        limit_max_qty=most,
+        market_max_qty=str(contract.order_max(is_market=True)),
+        limit_max_qty=str(contract.order_max(is_market=False)),
         t_fee=plain(contract.taker_fee_ppm, PPM_SCALE),
         m_fee=plain(contract.maker_fee_ppm, PPM_SCALE),
     )

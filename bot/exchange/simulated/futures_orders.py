@@ -122,7 +122,7 @@ def ticket_of(request: OrderRequest, contract: Contract) -> Ticket:
         side=choice(request.side, "side", Side.__members__),
         order_type=order_type,
         time_in_force=time_in_force,
-        contracts=_contracts(request.sz, contract),
+        contracts=_contracts(request.sz, contract, contract.order_max(is_market=order_type == "MARKET")),
         price_ticks=price_ticks,
         margin_mode=margin_mode_of(request.mgn_mode),
         pos_side=pos_side_of(request.pos_side),
@@ -169,7 +169,7 @@ def client_id_of(text: str | None) -> str:
     return text or ""
 
 
-def _contracts(value: Text | None, contract: Contract) -> int:
+def _contracts(value: Text | None, contract: Contract, most: int) -> int:
     if value is None:
         raise Refusal(BAD_PARAMETER, "sz is missing")
     try:
@@ -177,10 +177,10 @@ def _contracts(value: Text | None, contract: Contract) -> int:
         contracts = scaled(str(value), 0)
     except (BadReply, OffGrid) as error:
         raise Refusal(BAD_PARAMETER, f"sz {_shown(value)} is not a multiple of lotSz 1") from error
-    if not contract.instrument.qty_lots_min <= contracts <= contract.contracts_max:
+    if not contract.instrument.qty_lots_min <= contracts <= most:
         raise Refusal(
             BAD_PARAMETER,
-            f"sz {contracts} is not within {contract.instrument.qty_lots_min} and {contract.contracts_max}",
+            f"sz {contracts} is not within {contract.instrument.qty_lots_min} and {most}",
         )
     return contracts
 

@@ -179,7 +179,18 @@ class Injector:
 
     def refuses_orders(self, now_s: float) -> bool:
         """Return whether a request that came for orders is refused by maintenance, and count it."""
-        armed = next((each for each in self.on(now_s) if isinstance(each.event, f.Maintenance)), None)
+        return self._counts(f.Maintenance, now_s)
+
+    def is_post_only(self, now_s: float) -> bool:
+        """Return whether orders that could take are refused now."""
+        return any(isinstance(armed.event, f.PostOnly) for armed in self.on(now_s))
+
+    def refuses_takers(self, now_s: float) -> bool:
+        """Return whether an order that could take is refused by post-only mode, and count it."""
+        return self._counts(f.PostOnly, now_s)
+
+    def _counts(self, mode: type[f.Mode], now_s: float) -> bool:
+        armed = next((each for each in self.on(now_s) if isinstance(each.event, mode)), None)
         if armed is not None:
             armed.count()
         return armed is not None
@@ -211,8 +222,8 @@ class Injector:
         moments = [
             armed.begins_s if armed.told == 0 else armed.ends_s
             for armed in self._armed
-            if armed.told < (2 if isinstance(armed.event, f.Maintenance) else 1)
-            and isinstance(armed.event, f.ConnectionFault | f.Maintenance)
+            if armed.told < (2 if isinstance(armed.event, f.Mode) else 1)
+            and isinstance(armed.event, f.ConnectionFault | f.Mode)
         ]
         return min(moments, default=None)
 

@@ -1,7 +1,7 @@
 """The public channels of what is listed: markets and currencies. Pure.
 
-Here they never change, so that each is one snapshot after its acknowledgement. Source: the dossier's spot-ws.md,
-section 3.
+Here each is one snapshot after its acknowledgement: only the mode changes later, which the channel `exchange` says.
+Source: the dossier's spot-ws.md, section 3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def snapshot(venue: Venue, channel: str, name: str) -> bytes:
     if channel == CURRENCIES:
         row: object = {"currency": name} | msgspec.to_builtins(currency_row(name)[name])
     else:
-        row = listing(venue.markets[name].instrument)
+        row = listing(venue, venue.markets[name])
     return encode({"channel": channel, "data": [row], "action": "snapshot"})
 
 

@@ -120,7 +120,7 @@ def _timestamp(venue: Venue) -> _ServerTime:
 
 
 def _markets(venue: Venue) -> list[_Listing]:
-    return [listing(market.instrument) for market in venue.markets.values()]
+    return [listing(venue, market) for market in venue.markets.values()]
 
 
 def _currencies(venue: Venue) -> list[dict[str, CurrencyRow]]:
@@ -158,19 +158,20 @@ def _tickers(venue: Venue) -> list[_Ticker]:
 # --- one market
 
 
-def _listing_of_one(_venue: Venue, market: Market, _query: Query) -> list[_Listing]:
+def _listing_of_one(venue: Venue, market: Market, _query: Query) -> list[_Listing]:
     # The Python SDK's docstring promises an object; the pages and the Java SDK say an array of one.
-    return [listing(market.instrument)]
+    return [listing(venue, market)]
 
 
-def listing(instrument: Instrument) -> _Listing:
+def listing(venue: Venue, market: Market) -> _Listing:
     """Return a market, as `/markets` and the channel `symbols` show it."""
+    instrument = market.instrument
     return _Listing(
         symbol=instrument.symbol,
         base_currency_name=instrument.base,
         quote_currency_name=instrument.quote,
         display_name=instrument.symbol.replace("_", "/", 1),
-        state="NORMAL" if instrument.is_open else "PAUSE",
+        state=_state(venue, instrument),
         visible_start_time=LISTED_MS,
         tradable_start_time=LISTED_MS,
         symbol_trade_limit=_TradeLimit(
@@ -180,9 +181,17 @@ def listing(instrument: Instrument) -> _Listing:
             amount_scale=instrument.price_scale,
             min_quantity=plain(instrument.qty_lots_min, instrument.quantity_scale),
             min_amount=plain(instrument.notional_atoms_min, ATOM_SCALE),
+            max_quantity=plain(instrument.limit_lots_max, instrument.quantity_scale),
+            max_amount=plain(instrument.notional_atoms_max, ATOM_SCALE),
         ),
         cross_margin=_CrossMargin(),
     )
+
+
+def _state(venue: Venue, instrument: Instrument) -> _State:
+    if not instrument.is_open:
+        return "PAUSE"
+    return "POST_ONLY" if venue.is_post_only or instrument.is_post_only else "NORMAL"
 
 
 def _price(venue: Venue, market: Market, _query: Query | None = None) -> _Price:
@@ -357,6 +366,7 @@ _OF_CURRENCY: Final[Mapping[str, Callable[[str], object]]] = {
 _Call = Callable[[Venue, Query], object]
 
 
+_State = Literal["NORMAL", "PAUSE", "POST_ONLY"]
 _CandleRow = tuple[str, str, str, str, str, str, str, str, int, int, str, str, int, int]
 """low, high, open, close, amount, quantity, buyTakerAmount, buyTakerQuantity, tradeCount, ts, weightedAverage,
 interval, startTime, closeTime."""
@@ -373,8 +383,8 @@ class _TradeLimit(Shape, frozen=True, kw_only=True):
     amount_scale: int
     min_quantity: str
     min_amount: str
-    max_quantity: str = "0"
-    max_amount: str = "0"
+    max_quantity: str
+    max_amount: str
     highest_bid: str = "0"
     lowest_ask: str = "0"
 
@@ -389,7 +399,7 @@ class _Listing(Shape, frozen=True, kw_only=True):
     base_currency_name: str
     quote_currency_name: str
     display_name: str
-    state: Literal["NORMAL", "PAUSE"]
+    state: _State
     visible_start_time: int
     tradable_start_time: int
     symbol_trade_limit: _TradeLimit

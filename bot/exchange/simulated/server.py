@@ -155,6 +155,7 @@ class SimulatedExchange:
         self.spot = SpotExchange(self.venue, self.accounts, door, terms.spot, self._subscribers)
         self.spot.desk.is_running = False
         self.spot.desk.refuses_orders = lambda: self._injector.refuses_orders(self._now_s())
+        self.spot.desk.refuses_takers = lambda: self._injector.refuses_takers(self._now_s())
         self.spot.desk.lots_before_cancel = self._lots_before_cancel
         self.futures: WingPort | None = None
         if futures is not None:
@@ -307,7 +308,7 @@ class SimulatedExchange:
     def clear_faults(self) -> None:
         """Forget every fault: what is silent speaks again."""
         self._injector.clear()
-        self._say_maintenance()
+        self._say_modes()
 
     def _now_s(self) -> float:
         """Return the exchange's clock, in seconds since its start."""
@@ -333,14 +334,16 @@ class SimulatedExchange:
                 end = connection.line.strike(armed, self._key_of(connection), self._now_s())
                 if end is not None:
                     connection.fall(end)
-        self._say_maintenance()
+        self._say_modes()
 
-    def _say_maintenance(self) -> None:
-        is_on = self._injector.is_in_maintenance(self._now_s())
-        if is_on != self.venue.is_in_maintenance:
-            self.venue.is_in_maintenance = is_on
+    def _say_modes(self) -> None:
+        venue, now_s = self.venue, self._now_s()
+        before = venue.is_in_maintenance, venue.is_post_only
+        venue.is_in_maintenance = self._injector.is_in_maintenance(now_s)
+        venue.is_post_only = self._injector.is_post_only(now_s)
+        if (venue.is_in_maintenance, venue.is_post_only) != before:
             for connection in self._subscribers.get(EXCHANGE_TOPIC, ()):
-                self._put(connection, (self.venue.exchange_frame("update"),), EXCHANGE_TOPIC[0])
+                self._put(connection, (venue.exchange_frame("update"),), EXCHANGE_TOPIC[0])
 
     def _put_amiss(self, connection: Connection, frames: Iterable[bytes], channel: str) -> None:
         key = self._key_of(connection)

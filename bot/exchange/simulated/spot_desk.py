@@ -105,6 +105,8 @@ class SpotDesk:
         """Says how much of an order is filled before its cancel takes effect: a fault."""
         self.refuses_orders: Callable[[], bool] = lambda: False
         """Says whether maintenance refuses what a socket asks of orders: a fault."""
+        self.refuses_takers: Callable[[], bool] = lambda: False
+        """Says whether post-only mode refuses an order that could take: a fault."""
         self._wanted = wanted
         self._matchers: dict[str, Matcher[Order]] = {}
         self._folders: dict[Account, Folder] = {}
@@ -171,9 +173,10 @@ class SpotDesk:
         """Take an order; what becomes of it is news.
 
         Raises:
-            Refusal: too many orders, a client id that was used before, or too little money.
+            Refusal: the market's mode, too many orders, a client id that was used before, or too little money.
 
         """
+        self._check_mode(terms)
         folder = self.folder(account)
         if len(folder.living) >= OPEN_ORDERS_MAX:
             raise refused(Code.OPEN_ORDERS_MAX)
@@ -237,6 +240,7 @@ class SpotDesk:
             Refusal: the new order would be refused, or the old one has ended and we do not proceed on failure.
 
         """
+        self._check_mode(terms)
         folder = self.folder(order.account)
         if order.state.is_final and not proceeds_on_failure:
             raise refused(Code.ALREADY_FINISHED, str(order.order_id))
@@ -247,6 +251,10 @@ class SpotDesk:
             raise refused(Code.AVAILABLE_TOO_LOW, currency)
         self._end(order)
         return self.place(order.account, terms)
+
+    def _check_mode(self, terms: OrderTerms) -> None:
+        if terms.order_type != "LIMIT_MAKER" and (terms.instrument.is_post_only or self.refuses_takers()):
+            raise refused(Code.POST_ONLY, terms.instrument.symbol)
 
     def _fill_late(self, order: Order, lots: int) -> None:
         """Fill a part of an order that is being cancelled, if it still lives."""

@@ -168,15 +168,21 @@ def _sizes(
         price_ticks, qty_lots = _price(fields, instrument), _quantity(fields, instrument)
         if instrument.notional_atoms(price_ticks, qty_lots) < instrument.notional_atoms_min:
             raise refused(Code.AMOUNT_MIN)
-        return price_ticks, qty_lots, 0
+        return price_ticks, _within(qty_lots, instrument.lots_max(price_ticks)), 0
     quantity, amount = plain_text(fields.quantity), plain_text(fields.amount)
     needed, other = (amount, quantity) if side is Side.BUY else (quantity, amount)
     if needed is None and other is not None:
         size = "amount" if side is Side.BUY else "quantity"
         raise refused(Code.INVALID_PARAMETER, f"a market {side} is sized by {size}")
     if side is Side.SELL:
-        return None, _quantity(fields, instrument), 0
-    return None, None, _amount(fields, instrument)
+        return None, _within(_quantity(fields, instrument), instrument.lots_max(None)), 0
+    return None, None, _within(_amount(fields, instrument), instrument.notional_atoms_max or None)
+
+
+def _within(size: int, bound: int | None) -> int:
+    if bound is not None and size > bound:
+        raise refused(Code.OVER_LIMIT)
+    return size
 
 
 def _price(fields: OrderFields, instrument: Instrument) -> int:

@@ -125,6 +125,8 @@ class Venue:
         self.events_done = 0
         self.is_in_maintenance = False
         """Orders are neither taken nor cancelled, which others see to: a fault."""
+        self.is_post_only = False
+        """Orders that could take are refused, which others see to: a fault."""
         self.markets = {instrument.symbol: Market(instrument) for instrument in instruments}
         self._unpushed: dict[str, Market] = {}
 
@@ -179,7 +181,7 @@ class Venue:
 
     def exchange_frame(self, action: Literal["snapshot", "update"]) -> bytes:
         """Return the frame of the channel `exchange`."""
-        row = {"MM": "ON" if self.is_in_maintenance else "OFF", "POM": "OFF"}
+        row = {"MM": "ON" if self.is_in_maintenance else "OFF", "POM": "ON" if self.is_post_only else "OFF"}
         return _encode({"channel": EXCHANGE_TOPIC[0], "data": [row], "action": action})
 
     def _on_trade(self, market: Market, trade: MarketTrade, wanted: Container[Topic], out: list[Publication]) -> None:

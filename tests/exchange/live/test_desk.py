@@ -739,6 +739,30 @@ def test_a_stop_that_fails_at_its_trigger_makes_way_for_itself_and_closes_at_the
     assert rig.booked_lots(guard) == 10
 
 
+def test_a_stop_on_contracts_closes_when_its_rival_is_gone(rig: Rig) -> None:
+    profit = rig.accept(sell(10, 120, number=2, symbol=PERP, is_reduce_only=True), "78")
+    guard = rig.submit(stop(PERP))
+    other = rig.submit(stop(PERP, trigger=50, number=3))  # waits here, so it is in nobody's way
+    rig.asked(Place)
+    rig.tell(trade(90, 1, symbol=PERP))
+    assert only(rig.asked(Cancel), Cancel).client_id == profit.client_id
+    assert not rig.asked(Place)  # the exchange would not close more than is held
+    rig.hear(changed(profit, S.CANCELED, order_id="78"))
+    rig.pass_s(0.25)
+    assert only(rig.asked(Place), Place).intent.client_id == guard.client_id
+    assert rig.states(other) == [S.NEW]
+
+
+def test_an_order_that_the_exchange_made_smaller_is_taken_back_and_not_again_at_once(rig: Rig) -> None:
+    for number, seconds, is_taken_back in ((1, 0, True), (2, 29, False), (3, 1, True)):
+        rig.pass_s(seconds)
+        guard = rig.accept(sell(10, 120, number=number, symbol=PERP, is_reduce_only=True), str(number))
+        rig.hear(changed(guard, S.NEW, order_id=str(number)))
+        assert not rig.asked(Cancel)
+        rig.hear(changed(guard, S.NEW, order_id=str(number), quantity=Decimal(4)))
+        assert [each.client_id for each in rig.asked(Cancel)] == [guard.client_id] * is_taken_back
+
+
 def test_a_stop_whose_work_is_refused_tries_again_with_what_is_there_and_then_tells(rig: Rig) -> None:
     guard = rig.accept(stop())
     rig.asked(Place)

@@ -84,6 +84,10 @@ def test_F66_contracts_are_worded_as_contracts() -> None:
         msgspec.structs.replace(sell(7, 1_005), symbol=PERP, is_reduce_only=True), CONTRACTS, "CROSS"
     )
     assert (worded.contracts, worded.price, worded.is_reduce_only) == (7, Decimal("100.5"), True)
+    netted = msgspec.structs.replace(
+        sell(7, 1_005), symbol=PERP, is_reduce_only=True, is_netted=True
+    )  # the exchange knows only the sum of all strategies
+    assert not futures_intent(netted, CONTRACTS, "CROSS").is_reduce_only
     assert worded.self_trade == "EXPIRE_TAKER"
 
 

@@ -14,6 +14,7 @@ from bot.core.instrument import ATOM_SCALE, Side
 from bot.core.orders import OrderState
 from bot.errors import BadReply, ExchangeError, OffGrid, OrderRefusedHere, ReadRefused
 from bot.exchange.poloniex import futures_wire as fw
+from bot.exchange.poloniex.dialects import perpetual
 from bot.exchange.poloniex.futures_codec import (
     FuturesInstrument,
     Refusal,
@@ -89,6 +90,12 @@ def test_one_instrument_may_come_in_an_array() -> None:
     for rows in ([], [instrument_row(), instrument_row()]):
         with pytest.raises(BadReply, match="rows instead of 1"):
             decode_instrument(envelope(rows))
+
+
+def test_a_perpetual_has_the_largest_orders_that_are_listed_or_none() -> None:
+    made = [perpetual(instrument()), perpetual(instrument(marketMaxQty="", limitMaxQty="0"))]
+    assert [(each.limit_lots_max, each.market_lots_max) for each in made] == [(1_000_000, 2_800), (0, 0)]
+    assert not any(each.is_post_only or each.notional_atoms_max for each in made)
 
 
 @pytest.mark.parametrize("status", ["PAUSE", "CANCEL_ONLY", "open", ""])

@@ -82,10 +82,12 @@ class _Everything(Container[Topic]):
 class Floor:
     """A futures wing with a spot market beside it, clients that sign, and books to set. One tick is 0.01 USDT."""
 
-    def __init__(self, *, clients: int = 3, is_open: bool = True, symbols: tuple[str, ...] = (PERP,)) -> None:
+    def __init__(
+        self, *, clients: int = 3, is_open: bool = True, symbols: tuple[str, ...] = (PERP,), **bounds: int
+    ) -> None:
         self.accounts = Accounts()
         self.door = Door(self.accounts, has_limits=False)
-        perps = [contract(symbol).instrument for symbol in symbols]
+        perps = [msgspec.structs.replace(contract(symbol).instrument, **bounds) for symbol in symbols]
         spot_venue = Venue([instrument()], NOW_NS)
         wanted = _Everything()
         self.spot = SpotExchange(spot_venue, self.accounts, self.door, SpotTerms(), wanted)

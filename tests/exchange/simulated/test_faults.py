@@ -14,6 +14,7 @@ from bot.errors import SettingsError
 from bot.exchange.simulated import faults as f
 from bot.exchange.simulated.generator import Chance
 from bot.exchange.simulated.injector import End, FrameLine, Injector, Out, delay_s, garbage
+from bot.exchange.simulated.rest import answer
 from bot.exchange.simulated.session import Session
 from tests.exchange.simulated.builders import BTC, Json, parsed, trade, venue
 from tests.exchange.simulated.futures_builders import PERP, Floor
@@ -71,6 +72,7 @@ def live_through(injector: Injector, seconds: int) -> None:
         for method, path in [("POST", "/orders"), ("GET", "/markets"), ("POST", "/v3/trade/order"), ("GET", "/orders")]:
             injector.request(method, path, "key", now_s)
             injector.refusal(method, path, now_s)
+        injector.refuses_takers(now_s)
         injector.skew_ms("timestamp", now_s)
         injector.skew_ms("signatures", now_s)
         injector.fill_lots("key", 10, now_s)
@@ -453,6 +455,49 @@ def test_maintenance_is_said_on_the_channel_of_the_exchange() -> None:
     session.handle('{"event":"unsubscribe","channel":["exchange"]}')
     assert not session.topics
     assert made.apply(trade(), ()) == []
+
+
+def test_post_only_mode_refuses_what_could_take_and_nothing_else() -> None:
+    exchange = Exchange()
+    smart = exchange.ask(
+        exchange.ann,
+        "POST",
+        "/smartorders",
+        body={"symbol": BTC, "side": "SELL", "type": "STOP", "quantity": "1", "stopPrice": "0.95"},
+    )
+    resting = exchange.limit(exchange.ann, "BUY", "0.9", "10")
+    exchange.spot.desk.refuses_takers = lambda: True
+    orders = [
+        {"side": "BUY", "type": "LIMIT", "price": "0.9", "quantity": "10"},
+        {"side": "BUY", "type": "LIMIT", "price": "0.9", "quantity": "10", "timeInForce": "FOK"},
+        {"side": "BUY", "type": "MARKET", "amount": "10"},
+        {"side": "SELL", "type": "MARKET", "quantity": "1"},
+    ]
+    for order in orders:
+        assert exchange.refused(exchange.ann, "POST", "/orders", body={"symbol": BTC, **order}) == 21341
+    listener = Listener(exchange).listen(exchange.ann)
+    (said,) = listener.say({"event": "createOrder", "id": "1", "params": {"symbol": BTC, **orders[0]}})
+    assert said["data"][0]["code"] == 21341
+    assert exchange.refused(exchange.ann, "PUT", f"/orders/{resting}", body={"price": "0.8"}) == 21341
+    assert exchange.state(exchange.ann, resting) == "NEW"
+    maker = exchange.place(exchange.ann, "BUY", type="LIMIT_MAKER", price="0.9", quantity="10")
+    assert exchange.state(exchange.ann, maker) == "NEW"
+    exchange.ask(exchange.ann, "DELETE", f"/orders/{resting}")
+    exchange.apply(trade(94))
+    assert exchange.ask(exchange.ann, "GET", f"/smartorders/{smart['id']}")[0]["state"] == "FAILED"
+    assert exchange.is_balanced()
+
+
+def test_post_only_mode_is_listed_and_said_on_the_channel_of_the_exchange() -> None:
+    made = venue()
+
+    def state() -> str:
+        return parsed(answer(made, "GET", "/markets").body)[0]["state"]
+
+    assert state() == "NORMAL"
+    made.is_post_only = True
+    assert state() == "POST_ONLY"
+    assert parsed(made.exchange_frame("update"))["data"] == [{"MM": "OFF", "POM": "ON"}]
 
 
 def test_maintenance_refuses_orders_over_the_socket() -> None:

@@ -266,10 +266,28 @@ async def test_maintenance_refuses_orders_and_cancels_and_is_announced() -> None
         assert rig.struck() == [3]
 
 
-async def mode(socket: WebSocketConnection) -> str | None:
-    """Return what the next frame says about maintenance; None for an acknowledgement."""
+async def test_C21_post_only_mode_refuses_takers_is_listed_and_ends() -> None:
+    async with open_rig() as rig, connected(rig.exchange.ws_url) as socket:
+        await socket.send_message('{"event":"subscribe","channel":["exchange"]}')
+        assert [await mode(socket, "POM"), await mode(socket, "POM")] == [None, "OFF"]
+        rig.inject({"kind": "post_only", "at_s": 0.2, "for_s": 1})
+        assert await mode(socket, "POM") == "ON"
+        assert (await rig.client.market(BTC)).state == "POST_ONLY"
+        refused = await rig.client.place(rig.order())
+        assert isinstance(refused, Refused)
+        assert (refused.kind, refused.code) == (RefusalKind.MODE, 21341)
+        maker = msgspec.structs.replace(rig.order(), type="LIMIT_MAKER")
+        assert isinstance(await rig.client.place(maker), Accepted)
+        assert await mode(socket, "POM") == "OFF"
+        assert (await rig.client.market(BTC)).state == "NORMAL"
+        assert isinstance(await rig.client.place(rig.order()), Accepted)
+        assert rig.struck() == [1]
+
+
+async def mode(socket: WebSocketConnection, name: str = "MM") -> str | None:
+    """Return what the next frame says about a mode; None for an acknowledgement."""
     frame = parsed(await socket.get_message())
-    return frame["data"][0]["MM"] if "data" in frame else None
+    return frame["data"][0][name] if "data" in frame else None
 
 
 async def httpx_call(rig: Rig, method: str, path: str, body: Any = None) -> httpx.Response:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from bot.exchange.simulated.futures_instruments import (
     perpetual,
     spot_symbol,
 )
+from bot.exchange.simulated.futures_listing import listing
 from bot.exchange.simulated.futures_positions import RATE
 from bot.exchange.simulated.futures_prices import FUNDING_NS, INTEREST_RATE, RATE_MAX, ContractPrices
 from bot.exchange.simulated.generator import GeneratedMarket
@@ -131,6 +133,16 @@ def test_a_contract_is_a_thousandth_of_a_bitcoin() -> None:
     assert (contract.symbol, contract.instrument.quantity_scale, contract.instrument.qty_lots_min) == (PERP, 3, 1)
     assert contract.value_atoms(6_000_000, 1) == 60 * ATOMS
     assert (perp_symbol(PERP), spot_symbol(PERP), spot_symbol(BTC)) == (PERP, BTC, BTC)
+
+
+def test_C6_the_largest_orders_of_a_market_become_contracts() -> None:
+    bounds = {"limit_lots_max": 120_009, "market_lots_max": 4}  # lots of 0.0001 coins
+    contract = perpetual(msgspec.structs.replace(instrument(BTC), **bounds))
+    assert (contract.order_max(is_market=False), contract.order_max(is_market=True)) == (12_000, 1)
+    row = listing(contract)
+    assert (row.limit_max_qty, row.market_max_qty, row.max_qty) == ("12000", "1", "1000000")
+    plain = perpetual(instrument(BTC))
+    assert plain.order_max(is_market=True) == plain.contracts_max == 1_000_000
 
 
 def test_quantities_become_contracts_and_a_part_counts_as_one() -> None:

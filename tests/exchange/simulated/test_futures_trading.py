@@ -172,6 +172,14 @@ def test_what_clients_send_in_their_own_ways_is_taken(changes: dict[str, Any]) -
     assert len(floor.get("/trade/order/opens")) == 1
 
 
+def test_C6_an_order_larger_than_the_contract_lists_is_refused() -> None:
+    floor = Floor(limit_lots_max=20, market_lots_max=5)
+    for size, most, price in ((21, 20, 60_000), (6, 5, None)):
+        answer = floor.ask("POST", "/trade/order", body=floor.order_body("BUY", size, price))
+        assert (answer["code"], answer["msg"]) == (400, f"sz {size} is not within 1 and {most}")
+        floor.do("POST", "/trade/order", floor.order_body("BUY", most, price))
+
+
 def test_a_market_order_needs_somebody_on_the_other_side() -> None:
     floor = Floor()
     floor.order("BUY", 1_000, number=1, mgnMode="CROSS")

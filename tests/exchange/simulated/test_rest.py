@@ -47,6 +47,7 @@ def test_a_market_is_listed_with_its_scales_and_limits() -> None:
     limits = listing["symbolTradeLimit"]
     assert (limits["priceScale"], limits["quantityScale"]) == (2, 4)
     assert (limits["minQuantity"], limits["minAmount"]) == ("0.0001", "1")
+    assert (limits["maxQuantity"], limits["maxAmount"]) == ("0", "0")
 
 
 def test_one_market_is_a_list_of_one() -> None:

@@ -11,7 +11,7 @@ from bot.exchange.simulated.accounts import AccountType
 from bot.exchange.simulated.events import MarketTrade
 from bot.exchange.simulated.replies import Request
 from bot.exchange.simulated.spot_desk import OPEN_ORDERS_MAX, SpotTerms
-from tests.exchange.simulated.builders import BTC, START_NS, parsed, trade
+from tests.exchange.simulated.builders import BTC, START_NS, Json, parsed, trade
 from tests.exchange.simulated.traders import Exchange
 
 ETH = "ETH_USDT"
@@ -170,6 +170,25 @@ def test_what_is_wrong_with_an_order_is_told_by_a_code_and_changes_nothing(field
     assert exchange.refused(exchange.ann, "POST", "/orders", body={**limit(), **fields}) == code
     assert exchange.ask(exchange.ann, "GET", "/orders") == []
     assert exchange.money(exchange.ann, "USDT") == ("1000", "0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "over"),
+    [
+        ({"type": "LIMIT", "side": "BUY", "price": "0.5", "quantity": "5"}, {"quantity": "5.0001"}),
+        ({"type": "LIMIT_MAKER", "side": "SELL", "price": "1.5", "quantity": "2"}, {"quantity": "2.0001"}),
+        ({"type": "MARKET", "side": "SELL", "quantity": "4"}, {"quantity": "4.0001"}),
+        ({"type": "MARKET", "side": "BUY", "amount": "3"}, {"amount": "3.01"}),
+    ],
+    ids=["quantity", "price x quantity", "market quantity", "amount"],
+)
+def test_C6_an_order_over_the_limit_is_refused_and_the_limit_is_listed(fields: Json, over: Json) -> None:
+    exchange = Exchange(limit_lots_max=50_000, market_lots_max=40_000, notional_atoms_max=3 * ATOMS)
+    (row,) = exchange.ask(exchange.ann, "GET", "/markets")
+    assert (row["symbolTradeLimit"]["maxQuantity"], row["symbolTradeLimit"]["maxAmount"]) == ("5", "3")
+    order = {"symbol": BTC, **fields}
+    assert exchange.refused(exchange.ann, "POST", "/orders", body={**order, **over}) == 21360
+    assert exchange.ask(exchange.ann, "POST", "/orders", body=order)["id"]
 
 
 @pytest.mark.parametrize("body", [[], "x", 5, None, {"symbol": 5}])

@@ -33,9 +33,10 @@ def signature(secret: str, method: str, path: str, text: str) -> str:
 class Exchange:
     """The spot half of an exchange with two clients; bids of 1 and asks of 1.02, a lot of 0.0001 BTC."""
 
-    def __init__(self, *symbols: str, terms: SpotTerms | None = None, has_limits: bool = False) -> None:
+    def __init__(self, *symbols: str, terms: SpotTerms | None = None, has_limits: bool = False, **bounds: int) -> None:
         self.wanted: set[Topic] = set()
-        self.venue = Venue([instrument(symbol) for symbol in symbols or (BTC,)], START_NS)
+        listed = [msgspec.structs.replace(instrument(symbol), **bounds) for symbol in symbols or (BTC,)]
+        self.venue = Venue(listed, START_NS)
         self.accounts = Accounts()
         self.door = Door(self.accounts, has_limits=has_limits)
         self.spot = SpotExchange(self.venue, self.accounts, self.door, terms or SpotTerms(), self.wanted)
