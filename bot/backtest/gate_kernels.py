@@ -297,7 +297,7 @@ def pursue(box: Box, s: int) -> None:
         guard(box, s)
         return
     if missing < 0 and not row[k.IS_PERP]:
-        missing = -min(-missing, _sellable_lots(box, s, False))
+        missing = -min(-missing, max(_sellable_lots(box, s, False), 0))
     row[k.IS_SETTLED] = 1 if missing == 0 else 0
     if missing != 0:
         is_entry = has_amount and trades == 0 and position_lots(row) == 0
@@ -313,7 +313,7 @@ def _sign(number: int) -> int:
 
 @bare_kernel
 def _sellable_lots(box: Box, s: int, are_guards_gone: bool) -> int:
-    """Return the whole lots that are held and not being sold; a stop that waits locks no coins."""
+    """Return the whole lots held and not being sold; below 0 if more is. A stop that waits locks no coins."""
     lots = box.book[s, k.HELD]
     for i in range(box.book[s, k.COUNT]):
         order = box.orders[s, i]

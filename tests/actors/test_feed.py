@@ -25,6 +25,7 @@ from bot.errors import NotListed, ReplayBroken
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.codec import decode_frame
+from bot.exchange.poloniex.market_data import sent_ns
 from bot.exchange.transport import Backoff, open_http
 from tests.support.http_peer import Step, answers, is_silent
 from tests.support.scripted_exchange import (
@@ -159,16 +160,20 @@ async def test_a_feed_says_instrument_books_trades_and_marks() -> None:
 
 async def test_a_burst_loses_no_trade_and_ends_with_the_newest_book() -> None:
     sent: list[wire.Frame] = []
+    is_sent = trio.Event()
 
     async def bursts(connection: Connection) -> None:
+        sent.extend(decode_frame(payload) for payload in connection.answers)
         for _ in range(500):  # without a pause
             payload = connection.exchange.next_frame(connection.session).payload
             sent.append(decode_frame(payload))
             await connection.socket.send_message(payload.decode())
+        is_sent.set()
         await trio.sleep_forever()
 
     async with running(bursts) as fixture:
-        while fixture.status.frames < 500:
+        await is_sent.wait()
+        while fixture.status.frames < sum(sent_ns(frame) is not None for frame in sent):
             await trio.sleep(0.01)
         trades = [row.trade_id for frame in sent if isinstance(frame, wire.TradesFrame) for row in frame.data]
         assert [message.trade_id for message in fixture.office.said if isinstance(message, m.TradeTick)] == trades
@@ -363,19 +368,24 @@ async def test_a_symbol_that_is_not_listed_ends_the_bot_and_names_the_closest() 
         assert "BTC_USDC (closest: BTC_USDT" in str(caught.value.exceptions[0])
 
 
+async def listed_anew(fixture: Fixture, monkeypatch: pytest.MonkeyPatch, **changes: bool) -> None:
+    """List all markets with another mode from now on, and wait until the feed has said so."""
+    listed = await fixture.feed._client.instruments()
+    anew = {symbol: msgspec.structs.replace(each, **changes) for symbol, each in listed.items()}
+
+    async def instruments() -> dict[str, Instrument]:
+        return anew
+
+    monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
+    while not any(isinstance(each, m.InstrumentListed) and each.instrument in anew.values() for each in fixture.said()):
+        await trio.sleep(0.01)
+
+
 async def test_F42_a_market_that_is_paused_is_said_without_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors.feed, "RELIST_S", 0.05)
     async with running(well) as fixture:
         await fixture.wait_depths(5)
-        listed = await fixture.feed._client.instruments()
-        paused = {symbol: msgspec.structs.replace(each, is_open=False) for symbol, each in listed.items()}
-
-        async def instruments() -> dict[str, Instrument]:
-            return paused
-
-        monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
-        while not any(isinstance(each, m.InstrumentListed) and not each.instrument.is_open for each in fixture.said()):
-            await trio.sleep(0.01)
+        await listed_anew(fixture, monkeypatch, is_open=False)
         assert fixture.exchange.connections == 1
 
 
@@ -386,15 +396,7 @@ async def test_C21_post_only_mode_is_heard_with_the_next_listing(
     caplog.set_level(logging.WARNING)
     async with running(well) as fixture:
         await fixture.wait_depths(5)
-        listed = await fixture.feed._client.instruments()
-        modes = {symbol: msgspec.structs.replace(each, is_post_only=True) for symbol, each in listed.items()}
-
-        async def instruments() -> dict[str, Instrument]:
-            return modes
-
-        monkeypatch.setattr(fixture.feed._client, "instruments", instruments)
-        while not any(isinstance(each, m.InstrumentListed) and each.instrument.is_post_only for each in fixture.said()):
-            await trio.sleep(0.01)
+        await listed_anew(fixture, monkeypatch, is_post_only=True)
         assert fixture.exchange.connections == 1
     assert f"{SYMBOL} is in post-only mode: the exchange takes maker orders only" in caplog.text
 

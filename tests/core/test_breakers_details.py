@@ -212,11 +212,17 @@ def test_what_cannot_be_rearmed_says_why() -> None:
     assert blind.rearm("daily_loss") == wanted
 
 
-def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch() -> None:
+def near_liquidation() -> Bench:
+    """Return breakers that two perpetuals have tripped."""
     bench = Bench()
     for symbol in (BTC, ETH):
         list(bench.breakers.watch_liquidation(bench.now_ns, symbol, 1_000))
     bench.tick(0)
+    return bench
+
+
+def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch() -> None:
+    bench = near_liquidation()
     list(bench.breakers.watch_liquidation(bench.now_ns, ETH, 5_000))
     assert bench.resume() == [(NORMAL, "liquidation", f"symbol:{ETH}")]
     distance = "liquidation 1000 bps away < 1500 bps"
@@ -228,10 +234,7 @@ def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch() -> None:
 
 
 def test_what_is_wrong_with_one_market_does_not_keep_another_s_latch_from_its_name() -> None:
-    bench = Bench()
-    for symbol in (BTC, ETH):
-        list(bench.breakers.watch_liquidation(bench.now_ns, symbol, 1_000))
-    bench.tick(0)
+    bench = near_liquidation()
     list(bench.breakers.watch_liquidation(bench.now_ns, ETH, 5_000))
     assert bench.rearm(f"liquidation@symbol:{ETH}") == ""
     assert bench.closed == [f"liquidation@symbol:{BTC}"]

@@ -455,16 +455,6 @@ def health(**bounds: Any) -> Health:
     return Health(BreakerBounds(**bounds))
 
 
-def test_a_trouble_that_two_see_is_over_when_neither_does() -> None:
-    troubles = health()
-    for source in ("spot", "futures"):
-        troubles.begin(at(0), Condition.LOAD, source=source, detail=source)
-    troubles.end(at(1), Condition.LOAD, source="spot", is_latched=False)
-    assert troubles.is_lasting(Condition.LOAD) == "futures"
-    troubles.end(at(2), Condition.LOAD, source="futures", is_latched=False)
-    assert (troubles.is_lasting(Condition.LOAD), troubles.find(Condition.LOAD)) == ("", None)
-
-
 def test_a_trouble_keeps_its_beginning_and_its_worst_and_tells_its_newest_detail() -> None:
     troubles = health(unknown_ns=30 * SECOND_NS)
     troubles.begin(at(0), Condition.CLOCK, severity=HALT, detail="first")

@@ -31,6 +31,9 @@ class Connection:
     stream: trio.SocketStream
     session: Session
     is_listening: bool = True
+    is_answering: bool = False
+    answers: list[bytes] = field(default_factory=list[bytes])
+    """All that was sent in answer to requests."""
 
     async def listen(self) -> None:
         """Answer requests, for ever."""
@@ -39,12 +42,21 @@ class Connection:
                 text = await self.socket.get_message()
                 if self.is_listening:
                     self.exchange.requests.append(str(text))
-                    for frame in self.session.handle(str(text)):
-                        await self.socket.send_message(frame.decode())
+                    await self.answer(self.session.handle(str(text)))
+
+    async def answer(self, frames: list[bytes]) -> None:
+        """Send what a request is answered with."""
+        self.is_answering = True
+        try:
+            for frame in frames:
+                await self.socket.send_message(frame.decode())
+                self.answers.append(frame)
+        finally:
+            self.is_answering = False
 
     async def subscribed(self) -> None:
-        """Wait until the client has asked for the book."""
-        while ("book_lv2", SYMBOL) not in self.session.topics:
+        """Wait until the client has asked for the book, and has its answers: no update goes before its snapshot."""
+        while ("book_lv2", SYMBOL) not in self.session.topics or self.is_answering:
             await trio.sleep(PAUSE_S)
 
     async def play(self, frames: int) -> None:

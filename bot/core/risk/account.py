@@ -152,8 +152,8 @@ class Account:
     def exposures(self, order: Proposal | None = None) -> dict[str, int]:
         """Return by symbol what it is worth in quote, at least 0, once all that works has filled; and `order` too.
 
-        Of a perpetual that is the worse of two: all buys filled, or all sells. Guards only make it smaller. All
-        strategies together, as the exchange sees it.
+        Of a perpetual that is the worse of two: all buys filled, or all sells. Guards only make it smaller, but where
+        strategies hold both sides. All strategies together, as the exchange sees it.
         """
         rises, falls = (_by_symbol(side) for side in self._in_flight())
         return _worst(self.equity.values, rises, falls, order, order.instrument.symbol if order is not None else "")
@@ -267,7 +267,8 @@ class Account:
     def sellable_lots(self, strategy: str, symbol: str, *, are_guards_gone: bool = False) -> int:
         """Return the whole lots of a spot market that a strategy holds and does not sell already.
 
-        A stop that waits locks no coins; other guards lock theirs, unless they make way.
+        A stop that waits locks no coins; other guards lock theirs, unless they make way. Where a stop has filled and
+        another guard still works, more is being sold than is held: then it is below 0.
         """
         held = self.instruments[symbol].whole_lots(self.held.get((strategy, symbol), 0))
         return held - sum(

@@ -313,9 +313,9 @@ class Breakers:
         if len(self.latches):
             yield from self._return(now_ns)
 
-    def _end(self, now_ns: int, cause: str, scope: str, source: str = "") -> None:
+    def _end(self, now_ns: int, cause: str, scope: str) -> None:
         is_latched = self.latches.find(cause, scope) is not None
-        self._health.end(now_ns, cause, scope, source, is_latched=is_latched)
+        self._health.end(now_ns, cause, scope, is_latched=is_latched)
 
     def _meet_demands(self, now_ns: int) -> Iterator[Said]:
         for demand in list(self._health.demands(now_ns)):

@@ -57,8 +57,6 @@ class Trouble:
     since_ns: int
     severity: RiskState
     detail: str
-    sources: dict[str, None]
-    """Who sees it; it is over when nobody does."""
     well_ns: int | None = None
     """When it ended; None while it lasts."""
 
@@ -97,25 +95,20 @@ class Health:
         scope: str = EVERYTHING,
         severity: RiskState = RiskState.REDUCE_ONLY,
         detail: str = "",
-        source: str = "",
     ) -> None:
         """Note that something is not well; what is known already keeps its beginning, and the worse severity."""
         trouble = self._troubles.get((scope, cause))
         if trouble is None:
-            self._troubles[scope, cause] = Trouble(cause, scope, now_ns, severity, detail, {source: None})
+            self._troubles[scope, cause] = Trouble(cause, scope, now_ns, severity, detail)
             return
         trouble.well_ns, trouble.detail = None, detail
-        trouble.sources[source] = None
         if severity.severity > trouble.severity.severity:
             trouble.severity = severity
 
-    def end(self, now_ns: int, cause: str, scope: str = EVERYTHING, source: str = "", *, is_latched: bool) -> None:
+    def end(self, now_ns: int, cause: str, scope: str = EVERYTHING, *, is_latched: bool) -> None:
         """Note that something is well again. `is_latched`: its latch is closed, so its quiet is watched."""
         trouble = self._troubles.get((scope, cause))
         if trouble is None or trouble.well_ns is not None:
-            return
-        trouble.sources.pop(source, None)
-        if trouble.sources:
             return
         if is_latched and cause in RETURNING:
             trouble.well_ns = now_ns
