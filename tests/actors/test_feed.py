@@ -116,7 +116,7 @@ async def feeding(
 ) -> AsyncGenerator[Fixture]:
     async with (
         open_scripted_exchange(*scripts, rest=rest) as exchange,
-        open_http(exchange.rest.url, connect_timeout_s=1, request_timeout_s=0.5, user_agent="test") as http,
+        open_http(exchange.rest.url, connect_timeout_s=2, request_timeout_s=1, user_agent="test") as http,
     ):
         office, status = Recorder(is_lockstep=is_lockstep), FeedStatus()
         feed = Feed(
@@ -126,7 +126,7 @@ async def feeding(
             MarketClock(exchange.venue.time_ns) if is_lockstep else WallClock(),
             office,
             status,
-            connect_timeout_s=1,
+            connect_timeout_s=2,
             on_ready=lambda: None,
         )
         fixture = Fixture(exchange, feed, office, status)

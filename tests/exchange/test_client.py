@@ -24,8 +24,8 @@ BTC = Instrument(
 )
 
 
-def http_at(url: str) -> AbstractAsyncContextManager[Http]:
-    return open_http(url, connect_timeout_s=0.5, request_timeout_s=0.2, user_agent="test")
+def http_at(url: str, request_timeout_s: float = 1.0) -> AbstractAsyncContextManager[Http]:
+    return open_http(url, connect_timeout_s=2, request_timeout_s=request_timeout_s, user_agent="test")
 
 
 def client_of(http: Http, tries: int = 5) -> PublicClient:
@@ -135,7 +135,7 @@ async def test_a_good_status_with_a_bad_body_is_a_bad_reply(body: bytes) -> None
 
 
 async def test_a_cancelled_read_stops_trying() -> None:
-    async with open_http_peer(is_silent) as peer, http_at(peer.url) as http:
+    async with open_http_peer(is_silent) as peer, http_at(peer.url, request_timeout_s=0.2) as http:
         with trio.move_on_after(0.05) as scope:
             await client_of(http).server_time_ns()
         assert scope.cancelled_caught

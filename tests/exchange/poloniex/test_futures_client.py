@@ -57,7 +57,7 @@ async def our_time() -> int:
 
 @asynccontextmanager
 async def client_of(url: str, *, tries: int = 3) -> AsyncGenerator[FuturesClient]:
-    async with open_http(url, connect_timeout_s=0.5, request_timeout_s=0.2, user_agent="test") as http:
+    async with open_http(url, connect_timeout_s=2, request_timeout_s=1, user_agent="test") as http:
         yield FuturesClient(
             http,
             credentials=Credentials(Secret("our-key"), SECRET),

@@ -84,7 +84,7 @@ async def http_of(*script: Step) -> AsyncGenerator[tuple[Http, HttpPeer]]:
     """Open a connection to a peer with a script."""
     async with (
         open_http_peer(*script) as peer,
-        open_http(peer.url, connect_timeout_s=0.5, request_timeout_s=0.2, user_agent="test") as http,
+        open_http(peer.url, connect_timeout_s=2, request_timeout_s=1, user_agent="test") as http,
     ):
         yield http, peer
 
@@ -505,7 +505,7 @@ async def test_a_lost_answer_is_unknown_under_the_same_client_id(fault: Step) ->
 
 async def test_a_write_that_never_left_is_refused_as_not_sent() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    async with open_http(url, connect_timeout_s=0.5, request_timeout_s=0.2, user_agent="test") as http:
+    async with open_http(url, connect_timeout_s=2, request_timeout_s=1, user_agent="test") as http:
         outcome = await client_of(http).cancel(by_id("7"))
     assert isinstance(outcome, Refused)
     assert (outcome.code, outcome.kind) == (0, RefusalKind.NOT_SENT)
