@@ -1,5 +1,7 @@
 """kill -9 of a live bot at any moment, again and again, on one account: the exchange and the journal agree to the atom.
 
+The bot trades coins and contracts in one run, so both halves of the exchange are asked.
+
 Each time the bot is dead, what the exchange knows is held against the journal without a line of the bot's own ledger:
 no order there that was not written first, no fill here that is not there. At the end both lists of fills are the same,
 so are the books, and nothing works any more. `CRASHES=200` in the environment makes a campaign of it.
@@ -24,10 +26,10 @@ from typing import Any
 import pytest
 
 from bot.core.instrument import ATOMS
-from bot.exchange.poloniex.spot_client import SpotClient
+from bot.exchange.poloniex.futures_client import Page as FuturesPage
 from bot.exchange.poloniex.spot_wire import Page
 from bot.storage.sqlite import read_sqlite_journal
-from tests.exchange.contract.served import Served, exchange_thread, open_clients
+from tests.exchange.contract.served import SYMBOLS, Clients, Served, exchange_thread, open_clients
 from tests.support.live import ACCOUNT, LiveBench
 
 CRASHES = int(os.environ.get("CRASHES", "5"))
@@ -53,6 +55,7 @@ timeframe = "1s"
 fast = 2
 slow = 3
 notional = 100
+symbols = ["BTC_USDT", "ETH_USDT"]
 [strategies.reversion]
 kind = "mean_reversion"
 timeframe = "1s"
@@ -61,7 +64,16 @@ entry_z = 0.3
 exit_z = 0.0
 notional = 100
 is_passive = true
+symbols = ["BTC_USDT", "ETH_USDT"]
+[strategies.contracts]
+kind = "crossover"
+timeframe = "1s"
+fast = 2
+slow = 3
+notional = 150
+symbols = ["BTC_USDT_PERP"]
 """
+PERP = "BTC_USDT_PERP"
 FillName = tuple[str, str, str]
 """(trade id, order id, side)"""
 
@@ -71,9 +83,14 @@ class Written:
     """What the journal says, added up here."""
 
     cash: Decimal = Decimal(0)
+    """In the spot wallet."""
+    margin: Decimal = Decimal(0)
+    """In the futures wallet, had every contract been paid for: what a closed position leaves is its profit."""
+    contracts: Decimal = Decimal(0)
     coins: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
     orders: dict[str, str] = field(default_factory=dict[str, str])
     """Client id to its last state."""
+    traded: set[str] = field(default_factory=set[str])
     fills: dict[FillName, tuple[Decimal, Decimal, Decimal]] = field(
         default_factory=dict[FillName, tuple[Decimal, Decimal, Decimal]]
     )
@@ -88,7 +105,8 @@ def written(bench: LiveBench) -> Written:
         fact = json.loads(record.payload)
         match fact["type"]:
             case "SessionStarted" if fact["epoch"] == 1:
-                said.cash = Decimal(fact["cash_atoms"]) / ATOMS
+                said.margin = Decimal(fact["futures_cash_atoms"]) / ATOMS
+                said.cash = Decimal(fact["cash_atoms"]) / ATOMS - said.margin
             case "ExternalFlow":
                 coin, atoms = fact["currency"], Decimal(fact["atoms"]) / ATOMS
                 assert coin != "USDT", "money came from nowhere"
@@ -101,6 +119,8 @@ def written(bench: LiveBench) -> Written:
                 said.orders[client_id] = "SUBMITTED"
             case "OrderEvent":
                 said.orders[fact["client_id"]] = fact["state"]
+            case "FundingPaid":
+                said.margin -= Decimal(fact["paid_atoms"]) / ATOMS
             case "Fill":
                 book(said, fact, instruments[fact["symbol"]])
             case _:
@@ -115,33 +135,54 @@ def book(said: Written, fact: dict[str, Any], instrument: dict[str, Any]) -> Non
     quantity = Decimal(fact["qty_lots"]).scaleb(-instrument["quantity_scale"])
     price = Decimal(fact["price_ticks"]).scaleb(-instrument["price_scale"])
     fee = Decimal(fact["fee_atoms"]) / ATOMS
-    said.fills[name] = price, quantity, fee
+    said.traded.add(fact["symbol"])
     is_buy, base = fact["side"] == "BUY", instrument["base"]
+    if instrument["is_perp"]:
+        contracts = Decimal(fact["qty_lots"])
+        said.fills[name] = price, contracts, fee
+        said.margin += (-price * quantity if is_buy else price * quantity) - fee
+        said.contracts += contracts if is_buy else -contracts
+        return
+    said.fills[name] = price, quantity, fee
     said.cash += -price * quantity if is_buy else price * quantity - fee
     said.coins[base] = said.coins.get(base, Decimal(0)) + (quantity - fee if is_buy else -quantity)
 
 
-async def their_fills(client: SpotClient) -> tuple[dict[FillName, tuple[Decimal, Decimal, Decimal]], set[str]]:
+async def their_fills(clients: Clients) -> tuple[dict[FillName, tuple[Decimal, Decimal, Decimal]], set[str]]:
     """Return every fill of the account as the exchange has it, and the client ids of their orders."""
     found: dict[FillName, tuple[Decimal, Decimal, Decimal]] = {}
     client_ids: set[str] = set()
     from_id = None
     while True:
-        rows = await client.trades(page=Page(limit=1000, from_id=from_id))
+        rows = await clients.spot.trades(page=Page(limit=1000, from_id=from_id))
         for row in rows:
             found[row.id, row.order_id, str(row.side)] = row.price, row.quantity, row.fee_amount
             client_ids.add(row.client_order_id or "none")
         if len(rows) < 1000:
-            return found, client_ids
+            break
         from_id = rows[-1].page_id
+    from_key = None
+    while True:
+        fills = await clients.futures.fills(symbol=PERP, page=FuturesPage(limit=100, from_id=from_key))
+        for fill in fills:
+            found[fill.trade_id, fill.order_id, str(fill.side)] = fill.price, Decimal(fill.contracts), fill.fee
+            client_ids.add(fill.client_id or "none")
+        if len(fills) < 100:
+            return found, client_ids
+        from_key = fills[-1].id
 
 
-async def check_dead(bench: LiveBench, client: SpotClient) -> Written:
+async def their_living(clients: Clients) -> set[str | None]:
+    """Return the client ids of the orders that live at the exchange."""
+    spot = {row.client_order_id for row in await clients.spot.open_orders()}
+    return spot | {row.client_id for row in await clients.futures.open_orders()}
+
+
+async def check_dead(bench: LiveBench, clients: Clients) -> Written:
     """While the bot is dead: everything there was written here first, everything here is there."""
     said = written(bench)
-    theirs, client_ids = await their_fills(client)
-    living = {row.client_order_id for row in await client.open_orders()}
-    assert client_ids | living <= set(said.orders), "an order at the exchange that was not written first"
+    theirs, client_ids = await their_fills(clients)
+    assert client_ids | await their_living(clients) <= set(said.orders), "an order there that was not written first"
     assert said.fills.items() <= theirs.items(), "a fill that the exchange does not know"
     return said
 
@@ -173,13 +214,21 @@ def served() -> Generator[Served]:
         yield served
 
 
+def is_flat(status: dict[str, Any]) -> bool:
+    """Return whether nothing is held and nothing works, but for what is too little to be sold."""
+    view = status["view"]
+    return not view["orders"] and not any(
+        row["symbol"] == PERP and Decimal(str(row["quantity"])) for row in view["positions"]
+    )
+
+
 def settle(bench: LiveBench, process: subprocess.Popen[str]) -> None:
     """Wait until the bot has compared its books with the exchange's, and found no difference."""
 
     def is_settled(status: dict[str, Any]) -> bool:
         view = status["view"]
         unsure = [row for row in view["orders"] if row["state"] in {"SUBMITTED", "UNKNOWN"}]
-        return "spot" in view["compared"] and not view["differences"] and not unsure
+        return {"spot", "futures"} <= set(view["compared"]) and not view["differences"] and not unsure
 
     bench.wait_status(is_settled, process, SETTLED_S)
 
@@ -189,7 +238,10 @@ async def test_F96_kill_9_of_a_live_bot_loses_doubles_and_orphans_nothing(served
     rng = random.Random(int(os.environ.get("CRASH_SEED", "1")))
     live_at_kill = 0
     async with open_clients(served) as clients:
-        bench = LiveBench(tmp_path, served, clients.credentials, more=STRATEGIES)
+        await clients.futures.set_leverage(await clients.futures.instrument(PERP), 1, "CROSS", "BOTH")
+        bench = LiveBench(
+            tmp_path, served, clients.credentials, wallets='"spot", "futures"', symbols=SYMBOLS, more=STRATEGIES
+        )
         for number in range(CRASHES):
             with bench.start(*bench.run_live, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
                 if number % 5 == 4:
@@ -197,31 +249,37 @@ async def test_F96_kill_9_of_a_live_bot_loses_doubles_and_orphans_nothing(served
                 wait_for_a_moment(bench, process, rng)
                 assert process.poll() is None, f"the bot ended by itself with {process.returncode}"
                 process.send_signal(signal.SIGKILL)
-            said = await check_dead(bench, clients.spot)
+            said = await check_dead(bench, clients)
             live_at_kill += sum(state in {"SUBMITTED", "NEW", "PARTIALLY_FILLED"} for state in said.orders.values())
-        await check_end(bench, clients.spot)
+        await check_end(bench, clients)
     assert live_at_kill >= CRASHES // 6, "the moments were worth nothing: hardly an order lived at any of them"
 
 
-async def check_end(bench: LiveBench, client: SpotClient) -> None:
-    """Start once more, let everything settle, end in order: then all is equal, and nothing lives."""
+async def check_end(bench: LiveBench, clients: Clients) -> None:
+    """Start once more, let everything settle, close all, end in order: then all is equal, and nothing lives."""
     with bench.start(*bench.run_live, "--json") as process:
         try:
             settle(bench, process)
+            bench.result("flatten", "--json")
+            bench.wait_status(is_flat, process, SETTLED_S)
             process.terminate()
             out, err = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == 0, err
-    said = await check_dead(bench, client)
-    theirs, _ = await their_fills(client)
+    said = await check_dead(bench, clients)
+    theirs, _ = await their_fills(clients)
     assert said.fills == theirs, "a fill was lost"
-    assert len(said.fills) > 0
-    assert await client.open_orders() == ()
+    assert {"BTC_USDT", PERP} <= said.traded, "only half was tried"
+    assert await their_living(clients) == set()
     ends = set(said.orders.values())
     assert not ends & {"SUBMITTED", "UNKNOWN", "NEW", "PARTIALLY_FILLED", "PENDING_CANCEL"}
-    (account,) = await client.balances("SPOT")
+    (account,) = await clients.spot.balances("SPOT")
     assert {row.currency: row.available + row.hold for row in account.balances if row.available + row.hold} == {
         coin: amount for coin, amount in {**said.coins, "USDT": said.cash}.items() if amount
     }
-    assert Decimal(str(json.loads(out, parse_float=Decimal)["cash"])) == said.cash
+    assert [row for row in await clients.futures.positions() if row.signed_contracts] == []
+    assert said.contracts == 0
+    (margin,) = [row for row in (await clients.futures.balance()).details if row.currency == "USDT"]
+    assert margin.equity == said.margin
+    assert Decimal(str(json.loads(out, parse_float=Decimal)["cash"])) == said.cash + said.margin

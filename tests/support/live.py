@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bot.exchange.poloniex.signing import Credentials
@@ -17,7 +18,14 @@ def write_key(path: Path, credentials: Credentials, mode: int = 0o600) -> Path:
     return path
 
 
-def live_settings(served: Served, key_file: Path, *, wallets: str = '"spot"', more: str = "") -> str:
+def live_settings(
+    served: Served,
+    key_file: Path,
+    *,
+    wallets: str = '"spot"',
+    symbols: Sequence[str] = ("BTC_USDT", "ETH_USDT"),
+    more: str = "",
+) -> str:
     return f"""
 [bot]
 mode = "live"
@@ -25,6 +33,7 @@ mode = "live"
 name = "poloniex"
 rest_url = "{served.rest}"
 ws_url = "{served.ws}/ws/public"
+symbols = [{", ".join(f'"{symbol}"' for symbol in symbols)}]
 [live]
 account = "{ACCOUNT}"
 key_file = "{key_file}"
@@ -43,13 +52,20 @@ class LiveBench(Bench):
     """A bench whose bot trades live on a simulated exchange."""
 
     def __init__(
-        self, path: Path, served: Served, credentials: Credentials, *, wallets: str = '"spot"', more: str = ""
+        self,
+        path: Path,
+        served: Served,
+        credentials: Credentials,
+        *,
+        wallets: str = '"spot"',
+        symbols: Sequence[str] = ("BTC_USDT", "ETH_USDT"),
+        more: str = "",
     ) -> None:
         super().__init__(path)
         self.served = served
         key = write_key(path / "main.key", credentials)
         self.config = path / "live.toml"
-        self.config.write_text(live_settings(served, key, wallets=wallets, more=more))
+        self.config.write_text(live_settings(served, key, wallets=wallets, symbols=symbols, more=more))
 
     @property
     def run_live(self) -> tuple[str | Path, ...]:
