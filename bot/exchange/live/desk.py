@@ -564,6 +564,7 @@ class LiveDesk:
         order = self._answered(client_id, "look", now_ns)
         if order is None:
             return
+        order.under_way.discard("missed")
         if order.place is Waits.HERE and found is None:
             return
         again_ns = LOOK_AFTER_CANCEL_NS if order.is_cancel_wanted else LOOK_AGAIN_NS
@@ -600,8 +601,13 @@ class LiveDesk:
             there.add(own_id(listed.client_id))
             yield from self._on_order(listed)
         for client_id, order in self._orders.items():
+            if wallet_of(order.intent.symbol) != wallet:
+                continue
             is_expected = order.state in LIVING and order.place is not Waits.HERE and order.end is None
-            if is_expected and client_id not in there and wallet_of(order.intent.symbol) == wallet:
+            was_missed, order.is_missed = order.is_missed, is_expected and client_id not in there
+            if order.is_missed:
+                if not was_missed:
+                    order.under_way.add("missed")  # most likely it has just ended; if nobody knows it, the books differ
                 self._look(order)
 
     def _answered(self, client_id: str, kind: str, now_ns: int) -> LiveOrder | None:

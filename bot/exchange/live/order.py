@@ -17,6 +17,8 @@ CLOSING_MARK: Final = "s"
 _ID_LENGTH: Final = 12
 LIVING: Final = frozenset({OrderState.NEW, OrderState.PARTIALLY_FILLED, OrderState.PENDING_CANCEL})
 """The states of an order that the exchange has."""
+_IN_DOUBT: Final = frozenset({"place", "cancel", "missed"})
+"""What is under way where the exchange's books may change, or may have."""
 
 
 class Place(Enum):
@@ -80,8 +82,10 @@ class LiveOrder:
     tries: int = 0
     """How often the work of a stop was begun in its place."""
     next_try_ns: int = 0
+    is_missed: bool = False
+    """The last full list of orders lacked it."""
     under_way: set[str] = field(default_factory=set[str])
-    """Calls that were not answered yet, by kind."""
+    """Calls that were not answered yet, by kind; "missed" with the first "look" since a list lacked it."""
 
     def __post_init__(self) -> None:
         self.sent_id = self.sent_id or self.intent.client_id
@@ -134,7 +138,7 @@ class LiveOrder:
     @property
     def is_settled(self) -> bool:
         """Return whether nothing of it is in doubt or on its way."""
-        return not (self.is_in_doubt or self.end or self.is_short_of_fills or self.under_way & {"place", "cancel"})
+        return not (self.is_in_doubt or self.end or self.is_short_of_fills or self.under_way & _IN_DOUBT)
 
     def end_after(self, state: OrderState) -> OrderState:
         """Return the end to be said for one of the exchange: an order that lived was not refused."""

@@ -498,6 +498,22 @@ def test_F55_without_a_stream_the_list_of_orders_tells_what_ended(rig: Rig) -> N
     assert [call.client_id for call in rig.asked(ReadFills)] == [there.client_id]
 
 
+@pytest.mark.parametrize("found", [None, S.NEW, S.CANCELED])
+def test_F55_books_are_not_compared_before_an_order_that_a_list_lacks_was_asked_for(
+    rig: Rig, found: OrderState | None
+) -> None:
+    order = rig.accept(buy(10, 100))
+    list(rig.desk.listed("spot", [], rig.now_ns))
+    assert not rig.desk.is_quiet("spot")  # its end is on its way: that is no difference
+    rig.looked(order, None if found is None else changed(order, found))
+    assert rig.desk.is_quiet("spot")
+    list(rig.desk.listed("spot", [], rig.now_ns))
+    assert rig.desk.is_quiet("spot")  # nobody knows it: that is a difference
+    list(rig.desk.listed("spot", [changed(order, S.NEW)], rig.now_ns))
+    list(rig.desk.listed("spot", [], rig.now_ns))
+    assert rig.desk.is_quiet("spot") is (found is S.CANCELED)
+
+
 def test_F25_a_foreign_order_allows_only_reductions_in_its_market(rig: Rig) -> None:
     rig.hear(changed(buy(10, 100), S.NEW, client_id="mine", order_id="5"))
     rig.hear(changed(buy(10, 100), S.PARTIALLY_FILLED, 1, client_id="mine", order_id="5"))
