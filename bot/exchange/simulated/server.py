@@ -424,7 +424,8 @@ class SimulatedExchange:
         try:
             await TCPServer(ASGIWrapper(self.app), config, context, ConnectionState({}), named)
         finally:
-            del self._streams[address]
+            if self._streams.get(address) is stream:  # else its port was taken anew before we saw its end
+                del self._streams[address]
 
     async def app(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """The ASGI application."""

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import pytest
 import trio
+import trio.testing
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
 from trio_websocket import (
     ConnectionClosed,
     WebSocketConnection,
@@ -318,3 +323,34 @@ async def test_the_port_can_be_chosen() -> None:
         assert port is not None
     async with open_exchange(quiet_market(), speed=None, port=port) as second:
         assert second.rest_url == first.rest_url
+
+
+async def test_a_port_that_is_taken_anew_before_the_end_of_its_last_connection_was_seen_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = [trio.Event(), trio.Event()]
+    waiting = iter(ends)
+
+    class Served:
+        """Stands in for hypercorn: a connection lasts until its event."""
+
+        def __init__(self, *_: object) -> None:
+            self.end = next(waiting)
+
+        def __await__(self) -> Generator[object, object]:
+            return self.end.wait().__await__()
+
+    class Accepted:
+        """A stream of which only the peer's name is asked."""
+
+        socket = SimpleNamespace(getpeername=lambda: ("127.0.0.1", 50_000))
+
+    streams: list[Any] = [Accepted(), Accepted()]
+    monkeypatch.setattr(server, "TCPServer", Served)
+    async with open_exchange(quiet_market(), speed=None) as exchange, trio.open_nursery() as nursery:
+        for stream in streams:
+            nursery.start_soon(exchange.serve_stream, Config(), WorkerContext(None), stream)
+        await trio.testing.wait_all_tasks_blocked()
+        for end in ends:
+            end.set()
+            await trio.testing.wait_all_tasks_blocked()
