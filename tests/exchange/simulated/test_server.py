@@ -337,7 +337,7 @@ async def test_a_port_that_is_taken_anew_before_the_end_of_its_last_connection_w
         def __init__(self, *_: object) -> None:
             self.end = next(waiting)
 
-        def __await__(self) -> Generator[object, object]:
+        def __await__(self) -> Generator[Any, None, None]:
             return self.end.wait().__await__()
 
     class Accepted:
