@@ -18,6 +18,7 @@ from actors.simulation.checkers import (
     all_checkers,
     coverage_of,
 )
+from actors.simulation.outages import Outage
 from actors.simulation.scenario import Scenario
 from actors.simulation.truth import SPOT, Truth, Working, books_of
 from actors.simulation.world import World
@@ -27,6 +28,8 @@ from bot.core.latches import latch_name
 from bot.core.ledger import Ledger
 from bot.core.orders import OrderIntent
 from bot.exchange.live.order import own_id
+from bot.exchange.poloniex.limits import PAUSE_S_MAX
+from bot.exchange.simulated.faults import FaultEvent, TooManyRequests
 from bot.storage.replay import facts
 
 CHECKPOINT_S: Final = 60
@@ -60,7 +63,7 @@ class Inspector:
         self.fills = 0
         self._repaired = 0
         self._equity_atoms = 0
-        self._disturbed = _windows(scenario)
+        self._disturbed = disturbances(scenario)
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -247,12 +250,19 @@ def _difference(order: Working, intent: OrderIntent) -> str:
     return ""
 
 
-def _windows(scenario: Scenario) -> tuple[tuple[float, float], ...]:
+def disturbances(scenario: Scenario) -> tuple[tuple[float, float], ...]:
     """Return when something goes wrong that can keep news away, from and to."""
     events = (*scenario.faults, *scenario.outages)
     return tuple(
-        (event.at_s, event.end_s + AFTERWARDS_S) for event in events if str(event.__struct_config__.tag) not in HARMLESS
+        (event.at_s, event.end_s + _afterwards_s(event))
+        for event in events
+        if str(event.__struct_config__.tag) not in HARMLESS
     )
+
+
+def _afterwards_s(event: FaultEvent | Outage) -> float:
+    """Return how long an event is felt: the last "too many requests" keeps our orders here for a whole pause."""
+    return AFTERWARDS_S + (PAUSE_S_MAX if isinstance(event, TooManyRequests) else 0.0)
 
 
 def _digest(ledger: Ledger) -> str:

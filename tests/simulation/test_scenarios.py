@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from actors.simulation import faults_drawn as drawn
+from actors.simulation.inspector import AFTERWARDS_S, disturbances
 from actors.simulation.scenario import Manner, Scenario, Trader
 from actors.simulation.swarm import FAMILIES, MANNERS, Wish, draw_scenario
+from bot.exchange.simulated.faults import DuplicateFrame, LostAnswer, TooManyRequests
 from bot.strategies.host import StrategyHost
 
 HOUR = Wish(seconds=3_600.0)
@@ -119,3 +121,11 @@ def test_bars_grow_until_they_are_as_long_as_they_may_be(manner: Manner) -> None
         lengths.append(scenario.traders[0].timeframe)
         StrategyHost(scenario.world().settings.strategies, scenario.symbols)
     assert lengths == ["20s", "40s", "1m", "5m", "10m"]
+
+
+def test_a_refusal_of_too_many_requests_is_felt_for_a_whole_pause_after_its_window() -> None:
+    """Seed 95 of a campaign: a sale waited here for 57 s for its turn, and was called missing at the exchange."""
+    limited, lost = TooManyRequests(at_s=100.0, for_s=20.0, probability=0.9), LostAnswer(at_s=200.0, for_s=20.0)
+    duplicate = DuplicateFrame(at_s=300.0, for_s=20.0)
+    scenario = msgspec.structs.replace(SCENARIOS[0], faults=(limited, lost, duplicate), outages=())
+    assert disturbances(scenario) == ((100.0, 120.0 + AFTERWARDS_S + 60.0), (200.0, 220.0 + AFTERWARDS_S))
