@@ -570,7 +570,7 @@ async def test_a_stuck_client_does_not_hold_up_the_end(tmp_path: Path, monkeypat
         _fill(daemon)
         daemon.nursery.cancel_scope.cancel()
         began_s = trio.current_time()
-    assert trio.current_time() - began_s < 10
+    assert trio.current_time() - began_s < 2.0
     await stuck.stream.aclose()
 
 

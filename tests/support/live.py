@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from bot.exchange.poloniex.signing import Credentials
@@ -18,14 +17,7 @@ def write_key(path: Path, credentials: Credentials, mode: int = 0o600) -> Path:
     return path
 
 
-def live_settings(
-    served: Served,
-    key_file: Path,
-    *,
-    wallets: str = '"spot"',
-    symbols: Sequence[str] = ("BTC_USDT", "ETH_USDT"),
-    more: str = "",
-) -> str:
+def live_settings(served: Served, key_file: Path, *, wallets: str = '"spot"', more: str = "") -> str:
     return f"""
 [bot]
 mode = "live"
@@ -33,7 +25,6 @@ mode = "live"
 name = "poloniex"
 rest_url = "{served.rest}"
 ws_url = "{served.ws}/ws/public"
-symbols = [{", ".join(f'"{symbol}"' for symbol in symbols)}]
 [live]
 account = "{ACCOUNT}"
 key_file = "{key_file}"
@@ -52,20 +43,13 @@ class LiveBench(Bench):
     """A bench whose bot trades live on a simulated exchange."""
 
     def __init__(
-        self,
-        path: Path,
-        served: Served,
-        credentials: Credentials,
-        *,
-        wallets: str = '"spot"',
-        symbols: Sequence[str] = ("BTC_USDT", "ETH_USDT"),
-        more: str = "",
+        self, path: Path, served: Served, credentials: Credentials, *, wallets: str = '"spot"', more: str = ""
     ) -> None:
         super().__init__(path)
         self.served = served
         key = write_key(path / "main.key", credentials)
         self.config = path / "live.toml"
-        self.config.write_text(live_settings(served, key, wallets=wallets, symbols=symbols, more=more))
+        self.config.write_text(live_settings(served, key, wallets=wallets, more=more))
 
     @property
     def run_live(self) -> tuple[str | Path, ...]:

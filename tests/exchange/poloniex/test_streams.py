@@ -339,7 +339,7 @@ async def test_nothing_is_subscribed_before_the_verdict() -> None:
         await peer.say(AUTH_OK)
 
     async with opened(slow, rest=spot_rest()) as bench:
-        with trio.fail_after(10):
+        with trio.fail_after(2):
             while len(bench.heard) < 3:
                 await trio.sleep(0.01)
     asked = [request["channel"] for request in bench.heard if request["event"] == "subscribe"]

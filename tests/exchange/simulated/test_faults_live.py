@@ -218,7 +218,7 @@ async def test_delays_are_as_long_as_they_say() -> None:
     async with open_rig({"kind": "request_latency", **each}, {"kind": "answer_latency", **each}) as rig:
         began_s = trio.current_time()
         await rig.client.server_time_ms()
-        assert trio.current_time() - began_s >= 0.2
+        assert 0.2 <= trio.current_time() - began_s < REQUEST_TIMEOUT_S
 
 
 async def test_an_answer_that_drips_comes_in_the_end_or_is_given_up() -> None:
@@ -434,7 +434,7 @@ async def closed(socket: WebSocketConnection) -> int:
 async def test_a_silent_connection_ends_when_the_window_begins(fault: Json, code: int) -> None:
     async with open_rig() as rig, connected(rig.exchange.ws_url) as socket:
         rig.inject({**fault, "at_s": 0.2, "for_s": 60, **ONCE})
-        with trio.fail_after(20):
+        with trio.fail_after(5):
             assert await closed(socket) == code
         assert rig.struck() == [1]
 
@@ -459,7 +459,7 @@ async def test_late_frames_come_late_and_in_order() -> None:
         for number in range(3):
             await socket.send_message(f'{{"event":"unknown {number}"}}')
         said = [parsed(await socket.get_message())["message"] for _ in range(3)]
-        assert trio.current_time() - began_s >= 0.1
+        assert 0.1 <= trio.current_time() - began_s < 1
         assert [f"unknown {number}" in text for number, text in enumerate(said)] == [True] * 3
 
 

@@ -127,7 +127,7 @@ async def test_a_cancel_ends_in_a_silent_market_by_the_clock_alone() -> None:
         assert (await ann.ask("DELETE", f"/orders/{order_id}")).json()["state"] == "PENDING_CANCEL"
         assert (await ann.state(order_id)) == "PENDING_CANCEL"
         row = await heard(socket)
-        assert trio.current_time() - began_s > 0.15
+        assert 0.15 < trio.current_time() - began_s < 2.0
         assert (row["eventType"], row["state"]) == ("canceled", "CANCELED")
 
 
