@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import msgspec
 import trio
 
-from actors.budget import TimedHost
 from actors.feed import Feed, Market
 from actors.kill import Access, send_cancels
 from actors.live import LiveAccess, disarm, run_live
@@ -25,6 +24,7 @@ from actors.opening import Opening, read_opening
 from actors.persistence import COMMIT_S_MAX, Commits, run_persistence
 from actors.ports import Ports
 from actors.stage import run_live_gate, run_stage
+from actors.supervisor import Supervisor
 from bot import __version__
 from bot.assembly import Machines, atoms_of
 from bot.config import Settings
@@ -372,12 +372,9 @@ class Trader:
         nursery.start_soon(self._run_answers)
 
     def _strategies(self) -> Machine:
-        """Return the machine of the strategies, timed where time passes while they work."""
-        host, stopwatch_s = self.machines.host, self.ports.stopwatch_s
+        """Return the machine of the strategies; they are timed where time passes while they work."""
         budget_ms = self.terms.settings.risk.strategy_budget_ms
-        if stopwatch_s is None or not budget_ms:
-            return host
-        return TimedHost(host, budget_ms, stopwatch_s)
+        return Supervisor(self.machines.host, budget_ms, self.ports.stopwatch_s if budget_ms else None)
 
     async def _run_live(self, access: LiveAccess) -> None:
         await run_live(

@@ -427,6 +427,8 @@ class Condition(StrEnum):
     """Leverage, margin mode or position mode is not what the settings say."""
     KILL = "kill"
     """A signal, the kill file, or the kill key."""
+    STRATEGY_FAILED = "strategy_failed"
+    """A strategy raised an error, or wanted what nobody can want."""
     STRATEGY_SLOW = "strategy_slow"
     """A strategy took too long for a bar, again and again: all others wait for it."""
 

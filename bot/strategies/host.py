@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bot.core import messages as m
@@ -16,10 +16,10 @@ from bot.strategies.seats import AdviserSeat, Known, Purse, Seat, ShareSeat
 
 
 class Turn(NamedTuple):
-    """What one strategy made of a bar."""
+    """Who is to look at a bar now, and how."""
 
     strategy: str
-    wish: m.Signal | None = None
+    look: Callable[[m.Bar], m.Signal | None]
 
 
 class StrategyHost:
@@ -73,7 +73,8 @@ class StrategyHost:
         """Return the positions wanted: a signal with each bar and opinion, and one after a fill that changed a wish."""
         match message:
             case m.Bar():
-                for _, wish in self.turns(message):
+                for _, look in self.turns(message):
+                    wish = look(message)
                     if wish is not None:
                         yield wish
             case m.InstrumentListed():
@@ -104,15 +105,14 @@ class StrategyHost:
                 raise AssertionError(f"not routed to the strategies: {message!r}")
 
     def turns(self, bar: m.Bar) -> Iterator[Turn]:
-        """Let those who watch a bar look at it, one after the other as turns are asked for: what is timed is theirs."""
+        """Return those who watch a bar, in the order in which they look at it; each does so only when it is called."""
         if not bar.is_history:
             self.purse.closes[bar.symbol] = bar.close_ticks
         key = bar.symbol, bar.timeframe_ns
         for seat in self._hearing.get(key, ()):
-            seat.hear(bar)
-            yield Turn(seat.name)
+            yield Turn(seat.name, seat.hear)
         for seat in self.watched.get(key, ()):
-            yield Turn(seat.name, seat.signal(bar.ts_ns, bar.close_ticks) if seat.take(bar) else None)
+            yield Turn(seat.name, seat.look)
 
     @property
     def is_hearing(self) -> bool:

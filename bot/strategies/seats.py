@@ -89,6 +89,10 @@ class Seat(ABC):
     def take(self, bar: m.Bar) -> bool:
         """Take the next bar of its own; return whether its wish is to be said."""
 
+    def look(self, bar: m.Bar) -> m.Signal | None:
+        """Take the next bar of its own; return its wish where it is to be said."""
+        return self.signal(bar.ts_ns, bar.close_ticks) if self.take(bar) else None
+
     @abstractmethod
     def warm(self, bar: m.Bar) -> None:
         """Take the next bar of its own, and decide nothing."""

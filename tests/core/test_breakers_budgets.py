@@ -1,4 +1,4 @@
-"""The breakers of what the bot may use: memory, which returns, and a strategy's time, which does not."""
+"""The breakers of what the bot may use, memory and a strategy's time, and of a strategy that failed."""
 
 from __future__ import annotations
 
@@ -41,21 +41,22 @@ def test_F117_what_a_slow_strategy_has_working_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("severity", [REDUCE, HALT])
-def test_F117_the_halt_is_opened_by_its_name_only(severity: RiskState) -> None:
+@pytest.mark.parametrize("condition", [Condition.STRATEGY_SLOW, Condition.STRATEGY_FAILED])
+def test_F117_the_halt_is_opened_by_its_name_only(condition: Condition, severity: RiskState) -> None:
     made = bot()
-    made.report(unwell(Condition.STRATEGY_SLOW, severity, "strategy:one"))
-    latches = [(HALT, "strategy_slow@strategy:one")]
-    made.report(unwell(Condition.STRATEGY_SLOW, scope="strategy:one", is_well=True))
+    made.report(unwell(condition, severity, "strategy:one"))
+    latches = [(HALT, f"{condition}@strategy:one")]
+    made.report(unwell(condition, scope="strategy:one", is_well=True))
     made.wait(3_700)
     assert made.latches == latches
     made = made.restarted()
     made.wait(200)
     answer = made.order("resume")
-    assert answer.detail.startswith("strategy_slow@strategy:one stays closed")
+    assert answer.detail.startswith(f"{condition}@strategy:one stays closed")
     assert made.latches == latches
-    assert made.order("rearm", subject="strategy_slow@strategy:one").detail == ""
+    assert made.order("rearm", subject=f"{condition}@strategy:one").detail == ""
     assert made.latches == []
-    made.report(SLOW)  # and if it is slow again, it is halted again
+    made.report(unwell(condition, HALT, "strategy:one"))  # and if it happens again, it is halted again
     assert made.latches == latches
 
 

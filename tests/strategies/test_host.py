@@ -14,7 +14,6 @@ from bot.core.durations import duration_ns
 from bot.core.instrument import ATOMS
 from bot.core.orders import OrderIntent
 from bot.strategies import KINDS, AnyStrategySettings, make_strategy
-from bot.strategies.base import Strategy
 from bot.strategies.crossover import Crossover, CrossoverSettings
 from bot.strategies.host import StrategyHost
 from bot.strategies.mean_reversion import MeanReversionSettings
@@ -35,6 +34,7 @@ from tests.support.builders import (
     sell,
 )
 from tests.support.candle_runs import Script, row
+from tests.support.wants import Wants
 
 FAST = CrossoverSettings(timeframe="1s", notional=1_000, fast=1, slow=2)
 
@@ -104,16 +104,6 @@ def test_a_passive_strategy_says_so() -> None:
     assert [wish.is_passive for wish in all_of(say(host(settings), bar(90), bar(100)), m.Signal)] == [True]
 
 
-class Wants(Strategy):
-    """Wants the same with every bar."""
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-
-    def on_bar(self, bar: m.Bar) -> float | None:
-        return self._share
-
-
 def wanting(share: float, **changes: Any) -> StrategyHost:
     made = StrategyHost({}, (BTC,))
     made.seat_strategy("own", BTC, msgspec.structs.replace(FAST, **changes), Wants(share))
@@ -122,7 +112,7 @@ def wanting(share: float, **changes: Any) -> StrategyHost:
 
 
 @pytest.mark.parametrize("share", [1.5, -1.01, float("nan"), float("inf")])
-def test_F117_a_strategy_that_wants_more_than_all_stops_the_bot(share: float) -> None:
+def test_a_strategy_that_wants_more_than_all_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=rf"BTC_USDT: strategy own wants a share of {share}, .* -1\.0 to 1\.0"):
         say(wanting(share), bar(90))
 

@@ -50,7 +50,7 @@ SLIPPAGE: Final = "slippage"
 
 LOSSES: Final = frozenset({DAILY_LOSS, DRAWDOWN, VELOCITY})
 """The causes that are opened with evidence: the operator says what equity is."""
-BY_NAME: Final = frozenset({Condition.INTEGRITY, Condition.STRATEGY_SLOW})
+BY_NAME: Final = frozenset({Condition.INTEGRITY, Condition.STRATEGY_FAILED, Condition.STRATEGY_SLOW})
 """The causes, beside losses in breach, that `resume` leaves closed."""
 
 Said = RiskStateChanged | EquityMarked

@@ -32,10 +32,18 @@ AT_ONCE: Final = frozenset(
 )
 """The causes that have no patience."""
 
-EVENTS: Final = frozenset({Condition.AUTHORITY, Condition.FOREIGN_ORDER, Condition.INTEGRITY, Condition.STRATEGY_SLOW})
+EVENTS: Final = frozenset(
+    {
+        Condition.AUTHORITY,
+        Condition.FOREIGN_ORDER,
+        Condition.INTEGRITY,
+        Condition.STRATEGY_FAILED,
+        Condition.STRATEGY_SLOW,
+    }
+)
 """The causes that happen and do not end: who opens their latch says that they are dealt with."""
 
-HALTING: Final = frozenset({Condition.AUTHORITY, Condition.KILL, Condition.STRATEGY_SLOW})
+HALTING: Final = frozenset({Condition.AUTHORITY, Condition.KILL, Condition.STRATEGY_FAILED, Condition.STRATEGY_SLOW})
 """The causes that halt, however mildly they are reported."""
 
 

@@ -1,4 +1,4 @@
-"""Strategies are timed while they look at a bar: three that took too long halt the one that took it, and no other."""
+"""A strategy that raises, or takes too long for a bar again and again, is halted, and no other."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.budget import STRIKES_MAX, WINDOW_S, TimedHost
 from actors.clock import MarketClock
 from actors.ports import Ports
+from actors.supervisor import STRIKES_MAX, WINDOW_S, Supervisor
 from actors.trader import Terms, Trader
 from bot.config import load_settings
 from bot.core import messages as m
@@ -22,6 +22,7 @@ from bot.strategies.host import StrategyHost
 from bot.strategies.seats import AdviserSeat
 from tests.support.builders import BTC, ETH, NOW_NS, all_of, listed, quote, say
 from tests.support.candle_runs import Script, row
+from tests.support.wants import Wants
 
 SETTINGS = CrossoverSettings(timeframe="1s", notional=1_000, fast=1, slow=2)
 BUDGET_MS = 100
@@ -74,7 +75,7 @@ class Bench:
             for symbol in symbols:
                 self.host.seat_strategy(name, symbol, SETTINGS, Slow(self.stopwatch, each_ms))
         say(self.host, *(listed(symbol) for symbol in symbols))
-        self.timed = TimedHost(self.host, BUDGET_MS, self.stopwatch)
+        self.timed = Supervisor(self.host, BUDGET_MS, self.stopwatch)
 
     def show(self, *bars: m.Bar) -> list[m.HealthReported]:
         """Show bars; return who was reported."""
@@ -172,31 +173,96 @@ def test_a_timed_host_says_what_the_host_says() -> None:
     assert len(said) == 6
 
 
+# --- errors
+
+
 class Broken(Strategy):
+    """Wants all for some bars, then fails."""
+
+    def __init__(self, bars: int = 0) -> None:
+        self._left = bars
+
     def on_bar(self, bar: m.Bar) -> float | None:
-        raise ZeroDivisionError("of the strategy's own")
+        self._left -= 1
+        if self._left < 0:
+            raise ZeroDivisionError("of the strategy's own \x1b[31m" + "!" * 1_000)
+        return 1.0
 
 
-@pytest.mark.parametrize("is_timed", [False, True])
-def test_F117_a_strategy_that_raises_stops_the_bot(is_timed: bool) -> None:
-    bench = Bench({})
-    bench.host.seat_strategy("own", BTC, SETTINGS, Broken())
+def looked_after(**own: Strategy) -> Supervisor:
+    host = StrategyHost({}, (BTC, ETH))
+    for name, strategy in own.items():
+        host.seat_strategy(name, BTC, SETTINGS, strategy)
+    say(host, listed(BTC), listed(ETH))
+    return Supervisor(host)
+
+
+def test_F117_a_strategy_that_raises_is_reported_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    bench = looked_after(first=Wants(1.0), broken=Broken(2), last=Wants(1.0))
+    say(bench, bar(), bar())
+    said = say(bench, bar())
+    before, report, after = said
+    assert isinstance(before, m.Signal)
+    assert isinstance(after, m.Signal)
+    assert isinstance(report, m.HealthReported)
+    assert (before.strategy, after.strategy) == ("first", "last")
+    assert (report.condition, report.severity) == (Condition.STRATEGY_FAILED, RiskState.HALTED)
+    assert (report.scope, report.is_well) == ("strategy:broken", False)
+    assert report.detail.startswith("at a bar of BTC_USDT: ZeroDivisionError: of the strategy's own [31m!!!")
+    assert len(report.detail) < 300
+    (line,) = caplog.records
+    assert line.message == "strategy broken failed at a bar of BTC_USDT, and is not asked again"
+    assert line.exc_info is not None
+
+
+def test_F117_a_strategy_that_raised_is_asked_no_more() -> None:
+    bench = looked_after(broken=Broken())
+    bench._host.seat_strategy("broken", ETH, SETTINGS, Wants(1.0))
+    assert len(all_of(say(bench, bar(ETH)), m.Signal)) == 1
+    assert len(say(bench, bar())) == 1
+    assert say(bench, bar(), bar(ETH), bar()) == []
+
+
+@pytest.mark.parametrize("share", [1.5, float("nan"), float("inf"), "much"])
+def test_F117_a_strategy_that_wants_what_nobody_can_is_reported(share: float) -> None:
+    (report,) = say(looked_after(own=Wants(share)), bar())
+    assert isinstance(report, m.HealthReported)
+    assert report.condition is Condition.STRATEGY_FAILED
+
+
+def test_F117_without_a_supervisor_an_error_goes_up() -> None:
+    """So a backtest ends with it."""
     with pytest.raises(ZeroDivisionError, match="of the strategy's own"):
-        say(bench.timed if is_timed else bench.host, bar())
+        say(looked_after(broken=Broken())._host, bar())
+
+
+class Deaf(AdviserSeat):
+    def hear(self, bar: m.Bar) -> None:
+        raise ValueError("what?")
+
+
+def test_F117_what_raises_while_it_hears_the_bar_of_another_symbol_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bot.strategies.host.AdviserSeat", Deaf)
+    bench = Bench({}, (BTC, ETH))
+    script = Script({0: row(1)}, timeframe_ns=SECOND_NS, watches=(BTC,))
+    for symbol in (BTC, ETH):
+        bench.host.seat_definition("one", symbol, script, (BTC, ETH))
+    assert [report.scope for report in bench.show(bar(BTC), bar(BTC))] == ["strategy:one"]
 
 
 # --- in a trader
 
 
-def trader(stopwatch: Stopwatch | None, *sets: str) -> Trader:
+def trader(stopwatch: Stopwatch | None, *sets: str, own: Strategy | None = None) -> Trader:
     """Return a trader on paper with one slow strategy."""
     settings = load_settings([], {}, sets)
     terms = Terms(
         settings=msgspec.structs.replace(settings, strategies={}), account="a", symbols=(BTC,), rest_url="", ws_url=""
     )
     made = Trader(terms, Ports(MemoryJournal(), MarketClock(NOW_NS), stopwatch_s=stopwatch), [])
-    slow = Slow(stopwatch or Stopwatch(), 500)
-    made.machines.host.seat_strategy("slow", BTC, SETTINGS, slow)
+    made.machines.host.seat_strategy("own", BTC, SETTINGS, own or Slow(stopwatch or Stopwatch(), 500))
     return made
 
 
@@ -215,7 +281,7 @@ async def latched(made: Trader) -> list[tuple[str, str, RiskState]]:
 
 
 async def test_F117_a_slow_strategy_is_halted_and_the_journal_knows_it(autojump_clock: MockClock) -> None:
-    assert await latched(trader(Stopwatch())) == [("strategy_slow", "strategy:slow", RiskState.HALTED)]
+    assert await latched(trader(Stopwatch())) == [("strategy_slow", "strategy:own", RiskState.HALTED)]
 
 
 @pytest.mark.parametrize(
@@ -225,3 +291,11 @@ async def test_where_nobody_is_timed_nobody_is_halted(
     stopwatch: Stopwatch | None, sets: tuple[str, ...], autojump_clock: MockClock
 ) -> None:
     assert await latched(trader(stopwatch, *sets)) == []
+
+
+@pytest.mark.parametrize("stopwatch", [None, Stopwatch()], ids=["untimed", "timed"])
+async def test_F117_a_strategy_that_raises_is_halted_and_the_journal_knows_it(
+    stopwatch: Stopwatch | None, autojump_clock: MockClock
+) -> None:
+    made = trader(stopwatch, own=Broken(2))
+    assert await latched(made) == [("strategy_failed", "strategy:own", RiskState.HALTED)]
