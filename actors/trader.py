@@ -101,12 +101,12 @@ class _Wing(NamedTuple):
     dialect: Dialect
 
 
-def _wings(terms: Terms) -> list[_Wing]:
-    """Return the halves that have symbols; without an address of futures there is only one."""
+def _wings(terms: Terms, symbols: Sequence[str]) -> list[_Wing]:
+    """Return the halves that have any of `symbols`; without an address of futures there is only one."""
     if not terms.futures_ws_url:
-        return [_Wing(terms.rest_url, terms.ws_url, terms.symbols, SPOT)]
-    spot = tuple(symbol for symbol in terms.symbols if not symbol.endswith(PERP_ENDING))
-    perps = tuple(symbol for symbol in terms.symbols if symbol.endswith(PERP_ENDING))
+        return [_Wing(terms.rest_url, terms.ws_url, tuple(symbols), SPOT)]
+    spot = tuple(symbol for symbol in symbols if not symbol.endswith(PERP_ENDING))
+    perps = tuple(symbol for symbol in symbols if symbol.endswith(PERP_ENDING))
     wings = [
         _Wing(terms.rest_url, terms.ws_url, spot, SPOT),
         _Wing(terms.futures_rest_url, terms.futures_ws_url, perps, FUTURES),
@@ -223,7 +223,7 @@ class Trader:
         self._live = _live_access(terms, ports)
         self.desk = LiveDesk(self.machines.approvals)
         """Of live orders; idle on paper."""
-        self._wings = _wings(terms)
+        self._wings = _wings(terms, terms.symbols)
         self._feed_statuses = [FeedStatus() for _ in self._wings]
         self._feeds_to_come = len(self._wings)
         self.commits = Commits()
@@ -290,12 +290,18 @@ class Trader:
 
         Whatever an actor raises goes up: the money path lives and dies together.
         """
-        await self._test_gate()
+        listed = await self._list_markets()
+        self._test_gate(listed)
         opening = await self._read_opening()
         try:
             async with trio.open_nursery() as nursery:
                 self._start_actors(nursery)
                 self._start_session(opening)
+                await self.office.idle()
+                # What the exchange says of orders means nothing without the steps of their markets, so the feed, which
+                # lists them again with each connection, is not waited for.
+                for instrument in listed:
+                    self.office.post(Stage.FEED, m.InstrumentListed(ts_ns=self.now_ns, instrument=instrument))
                 await self.office.idle()
                 on_ready()
                 await self._trade_until_end()
@@ -305,15 +311,34 @@ class Trader:
             await self._cancel_all_at_last()
             raise
 
-    async def _test_gate(self) -> None:
-        """Before live trading, see that the gate refuses what it must, with these bounds on these markets."""
+    async def _list_markets(self) -> list[Instrument]:
+        """Return the markets of a live bot as the exchange lists them, also those that only the journal still knows.
+
+        None on paper, which asks nobody but the feed.
+        """
         if self._live is None:
-            return
+            return []
+        left_behind = self._left_behind()
+        for symbol in left_behind:
+            log.warning("%s is not traded now, but an order of ours lives or something is held there", symbol)
         instruments: list[Instrument] = []
-        for wing in self._wings:
+        for wing in _wings(self.terms, [*self.terms.symbols, *left_behind]):
             async with self._open_client(wing) as client:
                 listed = await client.instruments()
                 instruments += [listed[symbol] for symbol in wing.symbols if symbol in listed]
+        return instruments
+
+    def _left_behind(self) -> list[str]:
+        """Return the symbols that are not traded now, but of which an order lives or something is held."""
+        ledger = self.keeper.ledger
+        ordered = {record.intent.symbol for record in (*ledger.live_orders, *ledger.unsettled_orders)}
+        held = {symbol for symbol, position in ledger.positions.items() if position.base_atoms}
+        return sorted((ordered | held) - set(self.terms.symbols))
+
+    def _test_gate(self, instruments: Sequence[Instrument]) -> None:
+        """Before live trading, see that the gate refuses what it must, with these bounds on these markets."""
+        if self._live is None:
+            return
         wrong = self_test(self.machines.gate.limits, instruments)
         if wrong:
             raise SelfTestFailed("\n".join(["the risk gate's test of itself failed:", *wrong]))

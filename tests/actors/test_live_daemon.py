@@ -260,6 +260,24 @@ async def test_orders_that_are_to_rest_are_there_after_the_end_and_taken_up_agai
         assert books(bench) == await held(clients)
 
 
+async def test_the_order_of_a_market_that_is_not_traded_any_more_is_settled(served: Served, tmp_path: Path) -> None:
+    async with open_clients(served) as clients:
+        bench = LiveBench(tmp_path, served, clients.credentials, more=resting(tmp_path))
+        keep = ("--set", "live.resting_orders=keep")
+        with running(bench, *keep) as process:
+            bench.wait_status(lambda status: len(status["view"]["orders"]) == 2, process, 60)
+            end(process)
+        bench.env["BOT__EXCHANGE__SYMBOLS"] = '["BTC_USDT"]'
+        with running(bench) as process:
+            bench.wait_status(lambda status: "spot" in status["view"]["compared"], process, 20)
+            process.terminate()
+            out, err = process.communicate(timeout=20)
+        assert json.loads(out)["open_orders"] == []
+        assert "ETH_USDT is not traded now, but an order of ours lives" in err
+        assert await clients.spot.open_orders() == ()
+        assert books(bench) == await held(clients)
+
+
 async def test_F95_a_second_signal_ends_a_live_bot_at_once_and_leaves_nothing_working(
     served: Served, tmp_path: Path
 ) -> None:

@@ -394,6 +394,21 @@ def test_a_world_ends_although_its_bot_has_only_begun() -> None:
         assert report.incarnations == 1
 
 
+def test_a_live_bot_that_ends_before_its_feed_has_begun_settles_the_orders_of_the_last_session() -> None:
+    resting = CrossoverSettings(timeframe="3s", notional=200.0, symbols=(BTC,), is_passive=True, fast=1, slow=2)
+    settings = msgspec.structs.replace(settings_of(), strategies={"resting": resting})
+    killed = world(settings=settings, executor="live", seconds=75.1, crashes=(Crash(at_s=70.0, after_s=5.0),))
+    report, _, seen = lived(killed)
+    assert report.incarnations == 2
+    assert seen.trader is not None
+    assert seen.trader.feed_status.state != "live"
+    said = list(facts(seen.disk.synced))
+    began = next(at for at, fact in enumerate(said) if isinstance(fact, m.SessionStarted) and fact.epoch == 2)
+    assert any(isinstance(fact, m.CancelRequested) for fact in said[began:])
+    assert not seen.trader.keeper.ledger.live_orders
+    assert isinstance(said[-1], m.SessionEnded)
+
+
 def test_an_exception_that_is_none_of_ours_goes_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
