@@ -74,6 +74,8 @@ class Market:
     symbols: tuple[str, ...]
     timeframes_ns: Mapping[str, tuple[int, ...]]
     """By symbol, the bars that some strategy watches."""
+    left: tuple[str, ...] = ()
+    """Symbols in which nobody trades now, but something is left: watched too, where they are listed at the start."""
 
 
 class MarketClient(Protocol):
@@ -183,6 +185,10 @@ class Feed:
 
     async def _connect(self) -> None:
         data = await self._list_markets()
+        if not self._listed:  # of what is left nothing is listed any more
+            self._status.state = "live"
+            self._on_ready()
+            await trio.sleep_forever()
         is_lean = self._settings.websocket == "lean"
         async with self._network.open_websocket(
             self._market.ws_url, connect_timeout_s=self._connect_timeout_s, is_lean=is_lean
@@ -241,11 +247,14 @@ class Feed:
         missing = [symbol for symbol in self._market.symbols if symbol not in ours]
         if missing:
             raise NotListed(_not_listed(missing, listed))
-        return [ours[symbol] for symbol in self._market.symbols]
+        at_start = gone or listed
+        left = [symbol for symbol in self._market.left if symbol in at_start]
+        return [ours[symbol] for symbol in (*self._market.symbols, *left)]
 
     async def _list_markets(self) -> MarketData:
         """Ask what the exchange lists; its steps may have changed since the last session."""
         self._listed = ours = await self._our_instruments()
+        self._status.symbols = [each.symbol for each in ours]
         if self._data is None:
             self._data = MarketData(ours, self._market.timeframes_ns, self._dialect.channels)
         self._say(self._data.list_instruments(ours, self._clock.now_ns()))

@@ -1,6 +1,6 @@
 """Counts starts that did not come to a good end: one that dies again and again stays down until somebody has looked.
 
-A supervisor that restarts a bot for ever turns one fault into a hundred, and the exchange shuts it out.
+A service manager that restarts a bot for ever turns one fault into a hundred, and the exchange shuts it out.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -33,8 +33,10 @@ from bot.core import messages as m
 from bot.core.bookkeeper import Bookkeeper
 from bot.core.flow import TIME_IS_OVER, Machine, Stage, closing
 from bot.core.instrument import Instrument
+from bot.core.ledger import Ledger
 from bot.core.risk.selftest import self_test
-from bot.errors import ClockSkew, ExchangeError, SelfTestFailed
+from bot.errors import ClockSkew, ExchangeError, SelfTestFailed, SettingsError
+from bot.exchange.live.calls import wallet_of
 from bot.exchange.live.desk import LiveDesk
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.dialects import FUTURES, SPOT, Dialect
@@ -98,20 +100,34 @@ class _Wing(NamedTuple):
     rest_url: str
     ws_url: str
     symbols: tuple[str, ...]
+    left: tuple[str, ...]
+    """Symbols that are not traded now, but in which something of ours is left: they are watched."""
     dialect: Dialect
 
 
-def _wings(terms: Terms, symbols: Sequence[str]) -> list[_Wing]:
-    """Return the halves that have any of `symbols`; without an address of futures there is only one."""
+def _wings(terms: Terms, left: Sequence[str]) -> list[_Wing]:
+    """Return the halves in which anything is traded or left; without an address of futures there is only one."""
     if not terms.futures_ws_url:
-        return [_Wing(terms.rest_url, terms.ws_url, tuple(symbols), SPOT)]
-    spot = tuple(symbol for symbol in symbols if not symbol.endswith(PERP_ENDING))
-    perps = tuple(symbol for symbol in symbols if symbol.endswith(PERP_ENDING))
+        return [_Wing(terms.rest_url, terms.ws_url, terms.symbols, tuple(left), SPOT)]
+    (spot, perps), (left_spot, left_perps) = _halves(terms.symbols), _halves(left)
     wings = [
-        _Wing(terms.rest_url, terms.ws_url, spot, SPOT),
-        _Wing(terms.futures_rest_url, terms.futures_ws_url, perps, FUTURES),
+        _Wing(terms.rest_url, terms.ws_url, spot, left_spot, SPOT),
+        _Wing(terms.futures_rest_url, terms.futures_ws_url, perps, left_perps, FUTURES),
     ]
-    return [wing for wing in wings if wing.symbols]
+    return [wing for wing in wings if wing.symbols or wing.left]
+
+
+def _halves(symbols: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return spot markets and perpetuals."""
+    perps = tuple(symbol for symbol in symbols if symbol.endswith(PERP_ENDING))
+    return tuple(symbol for symbol in symbols if symbol not in perps), perps
+
+
+def _left_behind(ledger: Ledger, symbols: Iterable[str]) -> list[str]:
+    """Return what is not among `symbols`, but of which an order lives or something is held."""
+    ordered = {record.intent.symbol for record in (*ledger.live_orders, *ledger.unsettled_orders)}
+    held = {symbol for symbol, position in ledger.positions.items() if position.base_atoms}
+    return sorted((ordered | held) - set(symbols))
 
 
 @dataclass(slots=True)
@@ -223,7 +239,8 @@ class Trader:
         self._live = _live_access(terms, ports)
         self.desk = LiveDesk(self.machines.approvals)
         """Of live orders; idle on paper."""
-        self._wings = _wings(terms, terms.symbols)
+        self._left = _left_behind(self.keeper.ledger, terms.symbols)
+        self._wings = _wings(terms, self._left)
         self._feed_statuses = [FeedStatus() for _ in self._wings]
         self._feeds_to_come = len(self._wings)
         self.commits = Commits()
@@ -290,6 +307,7 @@ class Trader:
 
         Whatever an actor raises goes up: the money path lives and dies together.
         """
+        self._mind_what_is_left()
         listed = await self._list_markets()
         self._test_gate(listed)
         opening = await self._read_opening()
@@ -311,6 +329,19 @@ class Trader:
             await self._cancel_all_at_last()
             raise
 
+    def _mind_what_is_left(self) -> None:
+        """Say in which markets something is left. Raises SettingsError where nobody could look after an order."""
+        for symbol in self._left:
+            log.info("%s is not traded now, but something of ours is left there", symbol)
+        ledger = self.keeper.ledger
+        for record in (*ledger.live_orders, *ledger.unsettled_orders) if self._live is not None else ():
+            wallet = wallet_of(record.intent.symbol)
+            if wallet not in self.terms.wallets:
+                raise SettingsError(
+                    f"live.wallets lacks {wallet!r}, where order {record.intent.client_id} of {record.intent.symbol} "
+                    "is not settled yet: add it until that is done"
+                )
+
     async def _list_markets(self) -> list[Instrument]:
         """Return the markets of a live bot as the exchange lists them, also those that only the journal still knows.
 
@@ -318,28 +349,24 @@ class Trader:
         """
         if self._live is None:
             return []
-        left_behind = self._left_behind()
-        for symbol in left_behind:
-            log.warning("%s is not traded now, but an order of ours lives or something is held there", symbol)
         instruments: list[Instrument] = []
-        for wing in _wings(self.terms, [*self.terms.symbols, *left_behind]):
+        for wing in self._wings:
             async with self._open_client(wing) as client:
                 listed = await client.instruments()
-                instruments += [listed[symbol] for symbol in wing.symbols if symbol in listed]
+            instruments += [listed[symbol] for symbol in wing.symbols if symbol in listed]
+            instruments += [listed.get(symbol) or self._delisted(symbol) for symbol in wing.left]
         return instruments
 
-    def _left_behind(self) -> list[str]:
-        """Return the symbols that are not traded now, but of which an order lives or something is held."""
-        ledger = self.keeper.ledger
-        ordered = {record.intent.symbol for record in (*ledger.live_orders, *ledger.unsettled_orders)}
-        held = {symbol for symbol, position in ledger.positions.items() if position.base_atoms}
-        return sorted((ordered | held) - set(self.terms.symbols))
+    def _delisted(self, symbol: str) -> Instrument:
+        """Return a market as the journal knows it."""
+        return msgspec.structs.replace(self.keeper.ledger.instruments[symbol], is_open=False)
 
     def _test_gate(self, instruments: Sequence[Instrument]) -> None:
         """Before live trading, see that the gate refuses what it must, with these bounds on these markets."""
         if self._live is None:
             return
-        wrong = self_test(self.machines.gate.limits, instruments)
+        traded = [instrument for instrument in instruments if instrument.symbol in self.terms.symbols]
+        wrong = self_test(self.machines.gate.limits, traded)
         if wrong:
             raise SelfTestFailed("\n".join(["the risk gate's test of itself failed:", *wrong]))
 
@@ -452,7 +479,9 @@ class Trader:
         end_ns = None
         if terms.is_lockstep and terms.for_ns is not None:
             end_ns = self.ports.clock.now_ns() + terms.for_ns
-        market = Market(ws_url=wing.ws_url, symbols=wing.symbols, timeframes_ns=self.machines.watched_ns)
+        market = Market(
+            ws_url=wing.ws_url, symbols=wing.symbols, timeframes_ns=self.machines.watched_ns, left=wing.left
+        )
         async with self._open_client(wing) as client:
             feed = Feed(
                 market,

@@ -260,20 +260,33 @@ async def test_orders_that_are_to_rest_are_there_after_the_end_and_taken_up_agai
         assert books(bench) == await held(clients)
 
 
-async def test_the_order_of_a_market_that_is_not_traded_any_more_is_settled(served: Served, tmp_path: Path) -> None:
+async def test_what_is_left_in_a_market_that_is_not_traded_any_more_is_looked_after(
+    served: Served, tmp_path: Path
+) -> None:
+    def has_both(status: dict[str, Any]) -> bool:
+        view = status["view"]
+        is_held = any(row["symbol"] == "ETH_USDT" and row["quantity"] for row in view["positions"])
+        return is_held and any(row["symbol"] == "ETH_USDT" for row in view["orders"])
+
+    def is_known(status: dict[str, Any]) -> bool:
+        view = status["view"]
+        prices = {row["symbol"]: row["mark_price"] for row in view["positions"]}
+        is_priced = view["equity"] is not None and prices.get("ETH_USDT") is not None
+        return is_priced and all(row["symbol"] != "ETH_USDT" for row in view["orders"])
+
     async with open_clients(served) as clients:
-        bench = LiveBench(tmp_path, served, clients.credentials, more=resting(tmp_path))
-        keep = ("--set", "live.resting_orders=keep")
-        with running(bench, *keep) as process:
-            bench.wait_status(lambda status: len(status["view"]["orders"]) == 2, process, 60)
+        bench = LiveBench(tmp_path, served, clients.credentials, more=SMALL + resting(tmp_path))
+        with running(bench, "--set", "live.resting_orders=keep") as process:
+            bench.wait_status(has_both, process, 60)
             end(process)
         bench.env["BOT__EXCHANGE__SYMBOLS"] = '["BTC_USDT"]'
         with running(bench) as process:
-            bench.wait_status(lambda status: "spot" in status["view"]["compared"], process, 20)
+            bench.wait_status(is_known, process, 60)
             process.terminate()
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=30)
+            assert process.returncode == 0, err
         assert json.loads(out)["open_orders"] == []
-        assert "ETH_USDT is not traded now, but an order of ours lives" in err
+        assert "ETH_USDT is not traded now, but something of ours is left there" in err
         assert await clients.spot.open_orders() == ()
         assert books(bench) == await held(clients)
 

@@ -41,8 +41,8 @@ def test_F117_what_a_slow_strategy_has_working_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("severity", [REDUCE, HALT])
-@pytest.mark.parametrize("condition", [Condition.STRATEGY_SLOW, Condition.STRATEGY_FAILED])
-def test_F117_the_halt_is_opened_by_its_name_only(condition: Condition, severity: RiskState) -> None:
+def test_F117_the_halt_is_opened_by_its_name_only(severity: RiskState) -> None:
+    condition = Condition.STRATEGY_SLOW
     made = bot()
     made.report(unwell(condition, severity, "strategy:one"))
     latches = [(HALT, f"{condition}@strategy:one")]
@@ -58,6 +58,24 @@ def test_F117_the_halt_is_opened_by_its_name_only(condition: Condition, severity
     assert made.latches == []
     made.report(unwell(condition, HALT, "strategy:one"))  # and if it happens again, it is halted again
     assert made.latches == latches
+
+
+@pytest.mark.parametrize("severity", [REDUCE, HALT])
+def test_F117_a_strategy_that_failed_stays_halted_until_a_restart_and_then_until_it_is_named(
+    severity: RiskState,
+) -> None:
+    made = bot()
+    made.report(unwell(Condition.STRATEGY_FAILED, severity, "strategy:one"))
+    latches = [(HALT, "strategy_failed@strategy:one")]
+    assert made.latches == latches
+    assert "still not well" in made.order("rearm", subject="strategy_failed@strategy:one").detail
+    assert made.latches == latches
+    made = made.restarted()
+    made.wait(200)
+    assert made.order("resume").detail.startswith("strategy_failed@strategy:one stays closed")
+    assert made.latches == latches
+    assert made.order("rearm", subject="strategy_failed@strategy:one").detail == ""
+    assert made.latches == []
 
 
 def test_F117_a_strategy_that_asks_without_end_is_held_to_the_rate_of_orders() -> None:

@@ -471,3 +471,21 @@ def test_what_is_a_matter_of_the_books_is_answered_once() -> None:
     bot = Bot()
     assert "no living order" in bot.order("abandon", subject="x").detail
     assert "not compared" in bot.order("adopt").detail
+
+
+# --- what was allowed before
+
+
+def test_orders_that_make_larger_what_may_not_be_larger_any_more_are_cancelled_at_the_start() -> None:
+    bot = Bot()
+    bot.price(100)
+    bot.trade(10, 100)
+    (larger,) = all_of(bot.post(Stage.STRATEGY, signal(15, is_passive=True)), m.OrderApproved)
+    smaller = signal(0, strategy="one", is_passive=True, at_ns=bot.now_ns)
+    for allowed, cancelled in (((BTC,), []), ((ETH,), [larger.intent.client_id]), ((), [])):
+        bot = Bot(bot.journal, allowed=allowed)
+        assert [cancel.client_id for cancel in all_of(bot.facts, m.CancelRequested)] == cancelled
+    bot.post(Stage.EXECUTOR, event(larger.intent, OrderState.CANCELED, at_ns=bot.now_ns))
+    bot.price(100)
+    assert all_of(bot.post(Stage.STRATEGY, smaller), m.OrderApproved)
+    assert all_of(Bot(bot.journal, allowed=()).facts, m.CancelRequested) == []

@@ -116,23 +116,31 @@ def journal_of(bench: Bench) -> list[Record]:
     return read_sqlite_journal(paths[0]) if paths else []
 
 
-def records_written(bench: Bench) -> int:
-    """Return how far the journal is, read beside its writer; 0 while there is none."""
+def newest_record(bench: Bench) -> tuple[int, bytes]:
+    """Return the number and the text of the journal's last record, read beside its writer; 0 while there is none."""
     for path in bench.state_dir.glob("replay-*.sqlite"):
         with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
-            return journal.execute("SELECT coalesce(max(seq), 0) FROM journal").fetchone()[0]
-    return 0
+            newest = journal.execute("SELECT seq, payload FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+            return newest or (0, b"")
+    return 0, b""
 
 
 def wait_for_a_moment(bench: Bench, process: subprocess.Popen[str], rng: random.Random, records: int) -> None:
-    """Wait until the run is somewhere: one time in four in its start-up, else a random way into its journal."""
+    """Wait until the run is somewhere: one time in four in its start-up, else a random way into its journal.
+
+    Every other time it is there as soon as an order has begun, and not a moment later.
+    """
     if rng.random() < 0.25:
         time.sleep(rng.uniform(0, 0.7))
         return
-    far_enough = rng.randrange(1, records)
-    while process.poll() is None and records_written(bench) < far_enough:
+    far_enough, is_by_order = rng.randrange(1, records), rng.random() < 0.5
+    while process.poll() is None:
+        number, says = newest_record(bench)
+        if number >= far_enough and (not is_by_order or b'"OrderApproved"' in says or b'"NEW"' in says):
+            break
         time.sleep(0.002)
-    time.sleep(rng.uniform(0, 0.02))
+    if not is_by_order:
+        time.sleep(rng.uniform(0, 0.02))
 
 
 def crash_and_recover(bench: Bench, market: Path, rng: random.Random, whole_records: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ SEEDS = range(1_000, 1_040)
 TRIES = 24
 BY_SEEDS: dict[p.Patch, tuple[set[str], list[int]]] = {
     p.retry_under_new_id: ({"O7"}, [1003, 1004, 1007]),
-    p.timeout_is_a_rejection: ({"C2", "O2", "C1"}, [1007]),
+    p.timeout_is_a_rejection: ({"C2", "O2", "C1"}, [1132, 1151]),
     p.no_fill_is_known: ({"C2", "C1"}, [1000, 1001]),
     p.fee_in_coins_is_ignored: ({"C2", "C1"}, [1001, 1002]),
     p.an_end_can_be_left: ({"O3", "O10"}, [1021, 1028, 1013]),

@@ -157,8 +157,9 @@ class RiskGate:
             else:
                 living = len(message.orders)
                 self.budget.restart(message.ts_ns, living, is_pessimistic=self.needs_reconciliation)
-        # The last session may have ended between the change of state and its cancels.
+        # The last session may have ended between the change of state and its cancels, and may have been allowed more.
         yield from self._cancel_forbidden()
+        yield from self._cancel_not_allowed()
 
     # --- what the rules ask
 
@@ -630,6 +631,16 @@ class RiskGate:
                 yield from self._cancel((order,), f"halted by {latch.cause}")
             elif intent.reserved_atoms:
                 yield from self._cancel((order,), f"reduce-only by {latch.cause}")
+
+    def _cancel_not_allowed(self) -> Iterator[m.AnyMessage]:
+        """Cancel the working orders that would make larger what may not be made larger any more."""
+        allowed = self.limits.allowed
+        if allowed is None:
+            return
+        for order in list(self.account.working.values()):
+            intent = order.record.intent
+            if intent.reserved_atoms and intent.symbol not in allowed:
+                yield from self._cancel((order,), f"{intent.symbol} is not in risk.allowed")
 
     def _watch_markets(self) -> Iterator[m.AnyMessage]:
         """Look after what is held: does its book live, and how far is its liquidation."""

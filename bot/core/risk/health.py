@@ -28,19 +28,19 @@ RETURNING: Final = frozenset(
 """The causes whose REDUCE_ONLY ends by itself; every other latch is opened by hand."""
 
 AT_ONCE: Final = frozenset(
-    {Condition.JOURNAL, Condition.LOAD, Condition.CLOCK, Condition.ACCOUNT_MODE, Condition.KILL, LIQUIDATION}
+    {
+        Condition.JOURNAL,
+        Condition.LOAD,
+        Condition.CLOCK,
+        Condition.ACCOUNT_MODE,
+        Condition.KILL,
+        Condition.STRATEGY_FAILED,
+        LIQUIDATION,
+    }
 )
 """The causes that have no patience."""
 
-EVENTS: Final = frozenset(
-    {
-        Condition.AUTHORITY,
-        Condition.FOREIGN_ORDER,
-        Condition.INTEGRITY,
-        Condition.STRATEGY_FAILED,
-        Condition.STRATEGY_SLOW,
-    }
-)
+EVENTS: Final = frozenset({Condition.AUTHORITY, Condition.FOREIGN_ORDER, Condition.INTEGRITY, Condition.STRATEGY_SLOW})
 """The causes that happen and do not end: who opens their latch says that they are dealt with."""
 
 HALTING: Final = frozenset({Condition.AUTHORITY, Condition.KILL, Condition.STRATEGY_FAILED, Condition.STRATEGY_SLOW})

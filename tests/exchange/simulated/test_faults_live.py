@@ -109,7 +109,11 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    *faults: Json, source: MarketSource | None = None, speed: float = 1.0, recv_window_ms: int = 300
+    *faults: Json,
+    source: MarketSource | None = None,
+    speed: float = 1.0,
+    recv_window_ms: int = 300,
+    request_timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> AsyncGenerator[Rig]:
     async with (
         open_exchange(
@@ -120,7 +124,7 @@ async def open_rig(
             faults=schedule(*faults),
         ) as exchange,
         open_http(
-            exchange.rest_url, connect_timeout_s=1, request_timeout_s=REQUEST_TIMEOUT_S, user_agent="test"
+            exchange.rest_url, connect_timeout_s=1, request_timeout_s=request_timeout_s, user_agent="test"
         ) as http,
     ):
         account = exchange.clients[0]
@@ -215,10 +219,11 @@ async def test_an_answer_that_comes_too_late_hides_an_order() -> None:
 
 async def test_delays_are_as_long_as_they_say() -> None:
     each = {"delay": {"shape": "uniform", "from_s": 0.1, "to_s": 0.15}}
-    async with open_rig({"kind": "request_latency", **each}, {"kind": "answer_latency", **each}) as rig:
+    faults = {"kind": "request_latency", **each}, {"kind": "answer_latency", **each}
+    async with open_rig(*faults, request_timeout_s=3.0) as rig:
         began_s = trio.current_time()
         await rig.client.server_time_ms()
-        assert 0.2 <= trio.current_time() - began_s < REQUEST_TIMEOUT_S
+        assert 0.2 <= trio.current_time() - began_s < 1.5
 
 
 async def test_an_answer_that_drips_comes_in_the_end_or_is_given_up() -> None:
@@ -459,7 +464,7 @@ async def test_late_frames_come_late_and_in_order() -> None:
         for number in range(3):
             await socket.send_message(f'{{"event":"unknown {number}"}}')
         said = [parsed(await socket.get_message())["message"] for _ in range(3)]
-        assert 0.1 <= trio.current_time() - began_s < 1
+        assert 0.1 <= trio.current_time() - began_s < 2
         assert [f"unknown {number}" in text for number, text in enumerate(said)] == [True] * 3
 
 
