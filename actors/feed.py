@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Protocol
@@ -186,14 +186,14 @@ class Feed:
     async def _connect(self) -> None:
         data = await self._list_markets()
         if not self._listed:  # of what is left nothing is listed any more
-            self._status.state = "live"
+            self._status.state, self._status.detail = "live", ""
             self._on_ready()
             await trio.sleep_forever()
         is_lean = self._settings.websocket == "lean"
         async with self._network.open_websocket(
             self._market.ws_url, connect_timeout_s=self._connect_timeout_s, is_lean=is_lean
         ) as socket:
-            session = _Session(socket, data, self._settings)
+            session = _Session(socket, data, self._settings, self._market.left)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.keep_alive)
                 if self._office.turns is None:
@@ -323,8 +323,10 @@ class _Row(Protocol):
 class _Session:
     """One connection: what it was asked for, what was heard on it, and when."""
 
-    def __init__(self, socket: SocketPort, data: MarketData, settings: FeedSettings) -> None:
+    def __init__(self, socket: SocketPort, data: MarketData, settings: FeedSettings, left: Sequence[str] = ()) -> None:
+        """`left`: symbols that nobody trades now. Their silence is no reason to leave the others alone."""
         self.socket = socket
+        self._left = left
         self.data = data
         self.unacknowledged: set[str] = set()
         """Channels asked for and not yet confirmed."""
@@ -421,7 +423,7 @@ class _Session:
                 budget_s = self._budget_s(channel)
                 if now_s - heard_s <= budget_s:
                     continue
-                if (channel, symbol) in self._asked_again:
+                if (channel, symbol) in self._asked_again and symbol not in self._left:
                     raise ConnectionLost(f"{channel} of {symbol} silent for {budget_s:g} s, twice")
                 log.warning("%s of %s silent for %g s; subscribing again", channel, symbol, budget_s)
                 self._asked_again.add((channel, symbol))

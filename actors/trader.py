@@ -330,16 +330,12 @@ class Trader:
             raise
 
     def _mind_what_is_left(self) -> None:
-        """Say in which markets something is left. Raises SettingsError where nobody could look after an order."""
+        """Say in which markets something is left. Raises SettingsError where a live bot could not look after it."""
         for symbol in self._left:
             log.info("%s is not traded now, but something of ours is left there", symbol)
-        ledger = self.keeper.ledger
-        for record in (*ledger.live_orders, *ledger.unsettled_orders) if self._live is not None else ():
-            wallet = wallet_of(record.intent.symbol)
-            if wallet not in self.terms.wallets:
+            if self._live is not None and wallet_of(symbol) not in self.terms.wallets:
                 raise SettingsError(
-                    f"live.wallets lacks {wallet!r}, where order {record.intent.client_id} of {record.intent.symbol} "
-                    "is not settled yet: add it until that is done"
+                    f"live.wallets lacks {wallet_of(symbol)!r}, where something of ours is left in {symbol}: add it"
                 )
 
     async def _list_markets(self) -> list[Instrument]:
@@ -479,9 +475,8 @@ class Trader:
         end_ns = None
         if terms.is_lockstep and terms.for_ns is not None:
             end_ns = self.ports.clock.now_ns() + terms.for_ns
-        market = Market(
-            ws_url=wing.ws_url, symbols=wing.symbols, timeframes_ns=self.machines.watched_ns, left=wing.left
-        )
+        timeframes_ns = self.machines.watched_ns | dict.fromkeys(wing.left, (MINUTE_NS,))
+        market = Market(ws_url=wing.ws_url, symbols=wing.symbols, timeframes_ns=timeframes_ns, left=wing.left)
         async with self._open_client(wing) as client:
             feed = Feed(
                 market,

@@ -27,6 +27,7 @@ class StrategyHost:
 
     def __init__(self, settings: Mapping[str, AnyStrategySettings], symbols: Sequence[str]) -> None:
         """Seat each strategy of `settings` on those of its symbols that are in `symbols`, which the run plays."""
+        self._played = frozenset(symbols)
         self.watched: dict[tuple[str, int], list[Seat]] = {}
         """(symbol, bar length in ns) to who decides on it; an empty list where it is only heard."""
         self._hearing: dict[tuple[str, int], list[Seat]] = {}
@@ -106,7 +107,7 @@ class StrategyHost:
 
     def turns(self, bar: m.Bar) -> Iterator[Turn]:
         """Return those who watch a bar, in the order in which they look at it; each does so only when it is called."""
-        if not bar.is_history:
+        if not bar.is_history or bar.symbol not in self._played:  # of what is only left there is nothing better
             self.purse.closes[bar.symbol] = bar.close_ticks
         key = bar.symbol, bar.timeframe_ns
         for seat in self._hearing.get(key, ()):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 import trio
+from trio.testing import MockClock
 
 import actors.feed
 from actors.clock import MarketClock, WallClock
@@ -21,12 +22,13 @@ from bot.control.view import FeedStatus
 from bot.core import messages as m
 from bot.core.flow import Stage
 from bot.core.instrument import Instrument
-from bot.errors import NotListed, ReplayBroken
+from bot.errors import ConnectionLost, NotListed, ReplayBroken
 from bot.exchange.poloniex import wire
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.poloniex.codec import decode_frame
-from bot.exchange.poloniex.market_data import sent_ns
+from bot.exchange.poloniex.market_data import MarketData, sent_ns
 from bot.exchange.transport import Backoff, open_http
+from tests.support.builders import instrument
 from tests.support.http_peer import Step, answers, is_silent
 from tests.support.scripted_exchange import (
     SYMBOL,
@@ -245,6 +247,39 @@ async def test_a_topic_that_falls_silent_is_asked_for_again_on_the_same_connecti
         # A machine that is slow leaves a second of silence again: then it is asked for again.
         assert events == ["subscribe", *["unsubscribe", "subscribe"] * (len(events) // 2)]
         assert len(events) >= 3
+
+
+class Deaf:
+    """A socket that nobody answers."""
+
+    def __init__(self) -> None:
+        self.sent: list[str | bytes] = []
+
+    async def send(self, text: str | bytes) -> None:
+        self.sent.append(text)
+
+    async def receive(self) -> bytes:
+        return await trio.sleep_forever()
+
+    async def receive_many(self) -> list[bytes]:
+        return await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("left", [(), (SYMBOL,)])
+async def test_the_silence_of_a_market_in_which_something_is_left_ends_no_connection(
+    left: tuple[str, ...], autojump_clock: MockClock
+) -> None:
+    socket = Deaf()
+    session = actors.feed._Session(socket, MarketData([instrument(SYMBOL)], {}), settings(), left)
+    await session.subscribe_all()
+    with trio.move_on_after(3_600) as hour:
+        if left:
+            await session.watch_silence()
+        else:
+            with pytest.raises(ConnectionLost, match="book_lv2 of BTC_USDT silent for 30 s, twice"):
+                await session.watch_silence()
+    assert hour.cancelled_caught is bool(left)
+    assert len(socket.sent) > 2
 
 
 # --- frames that are wrong

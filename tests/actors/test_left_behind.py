@@ -60,11 +60,10 @@ async def heard(*, symbols: tuple[str, ...], left: tuple[str, ...], is_quoted: b
     return office, status
 
 
-async def test_a_market_in_which_something_is_left_has_a_price_and_no_bars() -> None:
+async def test_a_market_in_which_something_is_left_has_a_price() -> None:
     office, status = await heard(symbols=(BTC,), left=(ETH, GONE), is_quoted=True)
     said = [each.instrument.symbol for each in office.said if isinstance(each, m.InstrumentListed)]
     assert said == status.symbols == [BTC, ETH]
-    assert {each.symbol for each in office.said if isinstance(each, m.Bar)} <= {BTC}
 
 
 async def test_a_feed_of_what_is_left_lives_although_nothing_of_it_is_listed() -> None:
@@ -105,14 +104,11 @@ def test_what_is_held_and_what_is_ordered_is_left_behind(is_open: bool) -> None:
     assert watched(PERP) == [((BTC,), ()), ((), (PERP,))]
 
 
-async def test_an_order_in_a_wallet_that_is_not_traded_with_is_an_error_that_names_both() -> None:
-    with pytest.raises(SettingsError, match=r"live\.wallets lacks 'futures', where order \w+ of BTC_USDT_PERP is not"):
-        await trader(journal(PERP, is_open=True)).run()
-
-
-def test_a_position_there_is_none_nor_is_an_order_on_paper() -> None:
-    trader(journal(PERP, is_open=False))._mind_what_is_left()
-    trader(journal(PERP, is_open=True), is_live=False)._mind_what_is_left()
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_what_is_left_in_a_wallet_that_is_not_traded_with_is_an_error_that_names_both(is_open: bool) -> None:
+    with pytest.raises(SettingsError, match=r"live\.wallets lacks 'futures', where something .* in BTC_USDT_PERP: add"):
+        await trader(journal(PERP, is_open=is_open)).run()
+    trader(journal(PERP, is_open=is_open), is_live=False)._mind_what_is_left()
 
 
 def test_a_market_that_is_listed_no_more_is_known_from_the_journal_and_closed() -> None:
