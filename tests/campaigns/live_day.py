@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 import trio
+import trio.testing
 
 from actors.clock import WallClock
 from actors.ports import Ports
@@ -177,6 +178,7 @@ async def play(hours: float) -> dict[str, object]:
         journal = await stack.enter_async_context(open_sqlite_journal(directory / "day.sqlite", portal))
         settings = _settings(directory, exchange.rest_url, exchange.ws_url.removesuffix("/ws/public"))
         exchange.start()
+        await trio.testing.wait_all_tasks_blocked()  # its time begins with its first step, and ours with it
         clock = WallClock(START_NS)
         WALL_NS.set(clock.now_ns)
         exchange.inject(faults)
