@@ -73,7 +73,7 @@ class Market:
     ws_url: str
     symbols: tuple[str, ...]
     timeframes_ns: Mapping[str, tuple[int, ...]]
-    """By symbol, the bars that some strategy watches."""
+    """By symbol, the bars that are wanted."""
     left: tuple[str, ...] = ()
     """Symbols in which nobody trades now, but something is left: watched too, where they are listed at the start."""
 
@@ -323,7 +323,7 @@ class _Row(Protocol):
 class _Session:
     """One connection: what it was asked for, what was heard on it, and when."""
 
-    def __init__(self, socket: SocketPort, data: MarketData, settings: FeedSettings, left: Sequence[str] = ()) -> None:
+    def __init__(self, socket: SocketPort, data: MarketData, settings: FeedSettings, left: Sequence[str]) -> None:
         """`left`: symbols that nobody trades now. Their silence is no reason to leave the others alone."""
         self.socket = socket
         self._left = left

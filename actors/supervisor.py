@@ -70,14 +70,8 @@ class Supervisor:
         self._failed.add(strategy)
         trouble = safe_text(f"{type(error).__name__}: {error}", ERROR_LENGTH_MAX)
         log.error("strategy %s failed at a bar of %s, and is not asked again", strategy, bar.symbol, exc_info=error)
-        return m.HealthReported(
-            ts_ns=bar.ts_ns,
-            condition=m.Condition.STRATEGY_FAILED,
-            is_well=False,
-            severity=m.RiskState.HALTED,
-            scope=strategy_scope(strategy),
-            detail=f"at a bar of {bar.symbol}: {trouble}; not asked again before a restart",
-        )
+        detail = f"at a bar of {bar.symbol}: {trouble}; not asked again before a restart"
+        return _halt(strategy, bar, m.Condition.STRATEGY_FAILED, detail)
 
     def _strike(self, strategy: str, bar: m.Bar, took_s: float) -> Iterator[m.HealthReported]:
         now_s = self._stopwatch_s()
@@ -90,11 +84,15 @@ class Supervisor:
         if len(strikes_s) < STRIKES_MAX:
             return
         strikes_s.clear()
-        yield m.HealthReported(
-            ts_ns=bar.ts_ns,
-            condition=m.Condition.STRATEGY_SLOW,
-            is_well=False,
-            severity=m.RiskState.HALTED,
-            scope=strategy_scope(strategy),
-            detail=f"{trouble}, {STRIKES_MAX} times within an hour",
-        )
+        yield _halt(strategy, bar, m.Condition.STRATEGY_SLOW, f"{trouble}, {STRIKES_MAX} times within an hour")
+
+
+def _halt(strategy: str, bar: m.Bar, condition: m.Condition, detail: str) -> m.HealthReported:
+    return m.HealthReported(
+        ts_ns=bar.ts_ns,
+        condition=condition,
+        is_well=False,
+        severity=m.RiskState.HALTED,
+        scope=strategy_scope(strategy),
+        detail=detail,
+    )

@@ -27,7 +27,7 @@ from actors.plan import MarketKind, Plan, Result, holdings
 from actors.ports import Ports
 from actors.resets import Resets
 from actors.restarts import note_good_end, note_start
-from actors.trader import COMMAND_TIMEOUT_S, PERP_ENDING, USER_AGENT, End, Terms, Trader
+from actors.trader import COMMAND_TIMEOUT_S, USER_AGENT, End, Terms, Trader
 from actors.watch import Lever, Watch, check_disk
 from bot import __version__
 from bot.assembly import atoms_of
@@ -38,6 +38,7 @@ from bot.control.view import make_view, note_of
 from bot.control.who import user_name
 from bot.core import messages as m
 from bot.errors import ExchangeError, JournalError, SettingsError
+from bot.exchange.live.calls import wallet_of
 from bot.exchange.network import INTERNET
 from bot.exchange.poloniex.client import PublicClient
 from bot.exchange.simulated.events import MarketSource
@@ -171,7 +172,7 @@ async def _open_venue(plan: Plan) -> AsyncGenerator[_Venue]:
 
 def _has_futures_wing(plan: Plan) -> bool:
     """Return whether perpetuals trade on a socket of their own: a recording has one socket, and lockstep one order."""
-    perps = [symbol for symbol in plan.settings.exchange.symbols if symbol.endswith(PERP_ENDING)]
+    perps = [symbol for symbol in plan.settings.exchange.symbols if wallet_of(symbol) == "futures"]
     return bool(perps) and not plan.recordings and not plan.is_lockstep
 
 

@@ -58,7 +58,6 @@ COMMAND_TIMEOUT_S: Final = 5.0
 MINUTE_NS: Final = 60 * m.SECOND_NS
 RAMP_NS: Final = 86_400 * m.SECOND_NS
 """For so long after a change of version or strategies the gate's limits are narrower."""
-PERP_ENDING: Final = "_PERP"
 READ_BACKOFF_S: Final = (0.25, 8.0)
 """The bounds of the wait before a public question is asked again."""
 
@@ -119,8 +118,8 @@ def _wings(terms: Terms, left: Sequence[str]) -> list[_Wing]:
 
 def _halves(symbols: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return spot markets and perpetuals."""
-    perps = tuple(symbol for symbol in symbols if symbol.endswith(PERP_ENDING))
-    return tuple(symbol for symbol in symbols if symbol not in perps), perps
+    spot = tuple(symbol for symbol in symbols if wallet_of(symbol) == "spot")
+    return spot, tuple(symbol for symbol in symbols if wallet_of(symbol) == "futures")
 
 
 def _left_behind(ledger: Ledger, symbols: Iterable[str]) -> list[str]:

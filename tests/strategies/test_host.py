@@ -292,15 +292,12 @@ def test_money_from_outside_can_be_spent() -> None:
     assert (host.purse.cash_atoms, host.purse.equity_atoms) == (1_500 * ATOMS, 1_500 * ATOMS)
 
 
-def test_a_share_of_equity_counts_what_is_left_in_a_market_that_is_not_played() -> None:
+@pytest.mark.parametrize(("history", "wanted"), [([], [0]), ([bar(100, symbol=ETH, is_history=True)], [55])])
+def test_a_share_of_equity_counts_what_is_left_in_a_market_that_is_not_played(
+    history: list[m.Bar], wanted: list[int]
+) -> None:
     """Its bars of history are all that tells its price, so they count."""
     made = StrategyHost({}, (BTC,))
     made.seat_strategy("own", BTC, msgspec.structs.replace(FAST, equity_pct=50.0), Wants(1.0))
-    say(made, recovered(cash=10_000, held={"own": {ETH: 10}}), listed(), listed(ETH))
-    assert targets(say(made, bar(100))) == [0]
-    made = StrategyHost({}, (BTC,))
-    made.seat_strategy("own", BTC, msgspec.structs.replace(FAST, equity_pct=50.0), Wants(1.0))
-    say(made, recovered(cash=10_000, held={"own": {ETH: 10}}), listed(), listed(ETH))
-    say(made, bar(100, symbol=ETH, is_history=True))
-    (lots,) = targets(say(made, bar(100)))
-    assert lots > 0
+    say(made, recovered(cash=10_000, held={"own": {ETH: 10}}), listed(), listed(ETH), *history)
+    assert targets(say(made, bar(100))) == wanted
